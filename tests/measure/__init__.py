@@ -1,0 +1,1 @@
+"""Tests of `edgeprune.measure`: static counts, latency on this host."""

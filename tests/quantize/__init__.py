@@ -1,0 +1,1 @@
+"""Tests of `edgeprune.quantize`: observers, scales, the int8 program, QDQ ONNX."""
