@@ -1,0 +1,352 @@
+"""Graph -> TFLite file: a float32 or int8 program as the flatbuffer that LiteRT and TFLite Micro load.
+
+The file holds nothing but the program: the same graph gives the same bytes, on any machine. Layout:
+
+- Weights stand inside the file, 16-byte aligned, equal ones once. (`schema.fbs` asks for the alignment, the Python
+  flatbuffers library ignores it, and TFLite Micro reads weights in place.)
+- Attributes that TFLite keeps in tensors (paddings, axes, permutations) are int32 constants, equal ones once. They are
+  not tensors of the `Graph`; the reader turns them back into attributes.
+- A batch axis stays free where TFLite would fix it: RESHAPE gets -1, STRIDED_SLICE masks, so that LiteRT can resize.
+- `alpha` of leaky_relu and `beta` of softmax are float32 in the file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from edgeprune.graph import Graph, Op, Tensor, verify_graph
+from edgeprune.lower.tflite_schema import (
+    ACTIVATION_CODES,
+    BUFFER_ALIGNMENT,
+    FILE_IDENTIFIER,
+    LAYER_NAMES_METADATA,
+    PADDING_CODES,
+    RUNTIME_VERSION_BYTES,
+    RUNTIME_VERSION_METADATA,
+    SCHEMA_VERSION,
+    SIGNATURE_KEY,
+    TYPE_CODES,
+    newest_runtime_version,
+    operator_name,
+    operator_version,
+)
+
+
+def write_tflite(graph: Graph) -> bytes:
+    """The program as a TFLite file.
+
+    Raises `GraphError` for a graph that breaks its own rules. Whether a runtime supports it: `constraints.py`.
+    """
+    verify_graph(graph)
+    tables = _Tables(graph)
+    operators = [_pack_operator(op, graph, tables) for op in graph.ops]
+    subgraph = schema.SubGraphT()
+    subgraph.name = graph.name
+    subgraph.inputs = np.array([tables.tensor_index(name) for name in graph.inputs], np.int32)
+    subgraph.outputs = np.array([tables.tensor_index(name) for name in graph.outputs], np.int32)
+    subgraph.tensors = tables.tensors
+    subgraph.operators = operators
+
+    model = schema.ModelT()
+    model.version = SCHEMA_VERSION
+    model.description = "edgeprune"
+    model.operatorCodes = tables.operator_codes
+    model.subgraphs = [subgraph]
+    model.signatureDefs = [_describe_signature(graph, tables)]
+    model.metadata = _describe_metadata(graph, tables)
+    model.buffers = tables.buffers
+    builder = flatbuffers.Builder(1 << 16)
+    builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
+    return bytes(builder.Output())
+
+
+class _AlignedBuffer(schema.BufferT):
+    """A buffer of the file whose bytes start at a multiple of BUFFER_ALIGNMENT."""
+
+    def Pack(self, builder: flatbuffers.Builder) -> int:  # noqa: N802  (the schema's own name)
+        data = None
+        if self.data is not None:
+            # The builder writes backwards: pad now, so that the vector's first byte ends up aligned.
+            builder.Prep(BUFFER_ALIGNMENT, len(self.data))
+            data = builder.CreateByteVector(self.data)
+        schema.BufferStart(builder)
+        if data is not None:
+            schema.BufferAddData(builder, data)
+        return schema.BufferEnd(builder)
+
+
+class _Tables:
+    """The tables of the file while it is being written: buffers, tensors, operator codes, in order of first use."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.buffers: list[_AlignedBuffer] = [_AlignedBuffer()]  # by convention buffer 0 is empty: no constant
+        self.tensors: list[schema.TensorT] = []
+        self.operator_codes: list[schema.OperatorCodeT] = []
+        self.used_operators: list[tuple[str, int]] = []
+        self._buffer_index: dict[bytes, int] = {}
+        self._tensor_index: dict[str, int] = {}
+        self._operand_name: dict[tuple[str, tuple[int, ...], bytes, bytes], str] = {}
+        for name in graph.inputs:
+            self.tensor_index(name)
+
+    def buffer_index(self, data: bytes) -> int:
+        """The buffer that holds these bytes."""
+        if data not in self._buffer_index:
+            buffer = _AlignedBuffer()
+            buffer.data = data
+            self.buffers.append(buffer)
+            self._buffer_index[data] = len(self.buffers) - 1
+        return self._buffer_index[data]
+
+    def tensor_index(self, name: str) -> int:
+        """The index of one of the graph's tensors."""
+        return self._add_tensor(self.graph.tensors[name])
+
+    def operand_index(self, operand: Tensor) -> int:
+        """The index of a constant that the graph holds as an attribute; equal ones are one tensor."""
+        data = b"" if operand.data is None else _little_endian_bytes(operand.data)
+        quant = b"" if operand.quant is None else operand.quant.scale.tobytes() + operand.quant.zero_point.tobytes()
+        key = (operand.dtype, operand.shape, data, quant)
+        if key not in self._operand_name:
+            name = operand.name
+            while name in self.graph.tensors or name in self._tensor_index:
+                name += "_"
+            self._operand_name[key] = name
+        return self._add_tensor(replace(operand, name=self._operand_name[key]))
+
+    def operator_index(self, name: str, version: int) -> int:
+        """The index of an (operator, version) pair."""
+        if (name, version) not in self.used_operators:
+            code = schema.OperatorCodeT()
+            code.builtinCode = getattr(schema.BuiltinOperator, name)
+            code.deprecatedBuiltinCode = min(code.builtinCode, 127)  # what runtimes before 2.4 read
+            code.version = version
+            self.operator_codes.append(code)
+            self.used_operators.append((name, version))
+        return self.used_operators.index((name, version))
+
+    def _add_tensor(self, tensor: Tensor) -> int:
+        if tensor.name not in self._tensor_index:
+            record = schema.TensorT()
+            record.name = tensor.name
+            record.shape = np.array(tensor.shape, np.int32)
+            record.type = TYPE_CODES[tensor.dtype]
+            record.buffer = 0 if tensor.data is None else self.buffer_index(_little_endian_bytes(tensor.data))
+            record.hasRank = len(tensor.shape) == 0  # an empty shape means 'unknown' without it
+            if tensor.quant is not None:
+                record.quantization = schema.QuantizationParametersT()
+                record.quantization.scale = tensor.quant.scale
+                record.quantization.zeroPoint = tensor.quant.zero_point.astype(np.int64)
+                record.quantization.quantizedDimension = tensor.quant.axis or 0
+            self._tensor_index[tensor.name] = len(self.tensors)
+            self.tensors.append(record)
+        return self._tensor_index[tensor.name]
+
+
+def _little_endian_bytes(data: np.ndarray) -> bytes:
+    return data.astype(data.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+@dataclass(frozen=True, eq=False)
+class _OperatorForm:
+    """What an op becomes besides its inputs: the options table and the attributes that are operands in the file."""
+
+    options: Any = None
+    operands: tuple[Tensor, ...] = ()
+
+
+def _pack_operator(op: Op, graph: Graph, tables: _Tables) -> schema.OperatorT:
+    form = _FORMS[op.kind](op, graph)
+    record = schema.OperatorT()
+    record.opcodeIndex = tables.operator_index(operator_name(op), operator_version(op, graph))
+    inputs = [tables.tensor_index(name) for name in op.inputs]
+    inputs += [tables.operand_index(operand) for operand in form.operands]
+    record.inputs = np.array(inputs, np.int32)
+    record.outputs = np.array([tables.tensor_index(name) for name in op.outputs], np.int32)
+    if form.options is not None:
+        # the object API names the table Conv2DOptions as the class Conv2DOptionsT
+        record.builtinOptionsType = getattr(schema.BuiltinOptions, type(form.options).__name__.removesuffix("T"))
+        record.builtinOptions = form.options
+    return record
+
+
+def _describe_signature(graph: Graph, tables: _Tables) -> schema.SignatureDefT:
+    signature = schema.SignatureDefT()
+    signature.signatureKey = SIGNATURE_KEY
+    signature.subgraphIndex = 0
+    signature.inputs = [_map_tensor(name, tables) for name in graph.inputs]
+    signature.outputs = [_map_tensor(name, tables) for name in graph.outputs]
+    return signature
+
+
+def _map_tensor(name: str, tables: _Tables) -> schema.TensorMapT:
+    entry = schema.TensorMapT()
+    entry.name = name
+    entry.tensorIndex = tables.tensor_index(name)
+    return entry
+
+
+def _describe_metadata(graph: Graph, tables: _Tables) -> list[schema.MetadataT]:
+    entries = {
+        RUNTIME_VERSION_METADATA: newest_runtime_version(tables.used_operators)
+        .encode()
+        .ljust(RUNTIME_VERSION_BYTES, b"\0")
+    }
+    layer_names = ["" if op.name == op.outputs[0] else op.name for op in graph.ops]
+    if any(layer_names):
+        entries[LAYER_NAMES_METADATA] = json.dumps(layer_names, ensure_ascii=False, separators=(",", ":")).encode()
+    records = []
+    for name, data in entries.items():
+        record = schema.MetadataT()
+        record.name = name
+        record.buffer = tables.buffer_index(data)
+        records.append(record)
+    return records
+
+
+# -- one function per family of ops: attributes -> options table and operands
+
+
+def _int32_operand(values: Any) -> Tensor:
+    data = np.array(values, np.int32)
+    text = "x".join(map(str, data.shape)) + "_" + "_".join(map(str, data.ravel()))
+    return Tensor.constant(f"int32/{text}", data)
+
+
+def _set_window(options: Any, op: Op) -> Any:
+    options.padding = PADDING_CODES[op.attrs["padding"]]
+    options.strideH, options.strideW = op.attrs["stride"]
+    options.fusedActivationFunction = ACTIVATION_CODES[op.attrs["activation"]]
+    return options
+
+
+def _form_conv(op: Op, _graph: Graph) -> _OperatorForm:
+    options = _set_window(schema.Conv2DOptionsT(), op)
+    options.dilationHFactor, options.dilationWFactor = op.attrs["dilation"]
+    return _OperatorForm(options)
+
+
+def _form_depthwise(op: Op, _graph: Graph) -> _OperatorForm:
+    options = _set_window(schema.DepthwiseConv2DOptionsT(), op)
+    options.dilationHFactor, options.dilationWFactor = op.attrs["dilation"]
+    options.depthMultiplier = op.attrs["depth_multiplier"]
+    return _OperatorForm(options)
+
+
+def _form_pool(op: Op, _graph: Graph) -> _OperatorForm:
+    options = _set_window(schema.Pool2DOptionsT(), op)
+    options.filterHeight, options.filterWidth = op.attrs["kernel_size"]
+    return _OperatorForm(options)
+
+
+def _form_activated(options_type: Callable[[], Any]) -> Callable[[Op, Graph], _OperatorForm]:
+    """For ops whose only attribute is the fused activation."""
+
+    def form(op: Op, _graph: Graph) -> _OperatorForm:
+        options = options_type()
+        options.fusedActivationFunction = ACTIVATION_CODES[op.attrs["activation"]]
+        return _OperatorForm(options)
+
+    return form
+
+
+def _form_plain(options_type: Callable[[], Any] | None = None) -> Callable[[Op, Graph], _OperatorForm]:
+    """For ops without attributes."""
+
+    def form(_op: Op, _graph: Graph) -> _OperatorForm:
+        return _OperatorForm(None if options_type is None else options_type())
+
+    return form
+
+
+def _form_mean(op: Op, _graph: Graph) -> _OperatorForm:
+    options = schema.ReducerOptionsT()
+    options.keepDims = bool(op.attrs["keep_dims"])
+    return _OperatorForm(options, (_int32_operand(op.attrs["axes"]),))
+
+
+def _form_concat(op: Op, _graph: Graph) -> _OperatorForm:
+    options = schema.ConcatenationOptionsT()
+    options.axis = op.attrs["axis"]
+    return _OperatorForm(options)
+
+
+def _form_pad(op: Op, graph: Graph) -> _OperatorForm:
+    paddings = _int32_operand(op.attrs["paddings"])
+    if op.attrs["mode"] == "zero":
+        return _OperatorForm(schema.PadOptionsT(), (paddings,))
+    source = graph.tensors[op.inputs[0]]
+    if source.dtype == "float32":
+        lowest = Tensor.constant("lowest/float32", np.array([np.finfo(np.float32).min], np.float32))
+    else:
+        value = np.array([np.iinfo(source.dtype).min], source.dtype)
+        lowest = Tensor.constant(f"lowest/{source.name}", value, source.quant)  # PADV2 wants the input's own scale
+    return _OperatorForm(schema.PadV2OptionsT(), (paddings, lowest))
+
+
+def _form_leaky_relu(op: Op, _graph: Graph) -> _OperatorForm:
+    options = schema.LeakyReluOptionsT()
+    options.alpha = op.attrs["alpha"]
+    return _OperatorForm(options)
+
+
+def _form_softmax(op: Op, _graph: Graph) -> _OperatorForm:
+    options = schema.SoftmaxOptionsT()
+    options.beta = op.attrs["beta"]
+    return _OperatorForm(options)
+
+
+def _form_reshape(op: Op, graph: Graph) -> _OperatorForm:
+    shape = tuple(op.attrs["shape"])
+    if shape[:1] == graph.tensors[op.inputs[0]].shape[:1] == (1,):
+        shape = (-1, *shape[1:])
+    return _OperatorForm(schema.ReshapeOptionsT(), (_int32_operand(shape),))
+
+
+def _form_transpose(op: Op, _graph: Graph) -> _OperatorForm:
+    return _OperatorForm(schema.TransposeOptionsT(), (_int32_operand(op.attrs["perm"]),))
+
+
+def _form_strided_slice(op: Op, graph: Graph) -> _OperatorForm:
+    begin, end, stride = (op.attrs[name] for name in ("begin", "end", "stride"))
+    options = schema.StridedSliceOptionsT()
+    if (begin[0], end[0], stride[0]) == (0, graph.tensors[op.inputs[0]].shape[0], 1):
+        options.beginMask = options.endMask = 1  # bit 0: the whole batch axis, whatever its size
+    return _OperatorForm(options, (_int32_operand(begin), _int32_operand(end), _int32_operand(stride)))
+
+
+_FORMS: Mapping[str, Callable[[Op, Graph], _OperatorForm]] = {
+    "conv_2d": _form_conv,
+    "depthwise_conv_2d": _form_depthwise,
+    "fully_connected": _form_activated(schema.FullyConnectedOptionsT),
+    "add": _form_activated(schema.AddOptionsT),
+    "sub": _form_activated(schema.SubOptionsT),
+    "mul": _form_activated(schema.MulOptionsT),
+    "max_pool_2d": _form_pool,
+    "average_pool_2d": _form_pool,
+    "mean": _form_mean,
+    "concat": _form_concat,
+    "pad": _form_pad,
+    "relu": _form_plain(),
+    "relu6": _form_plain(),
+    "relu_n1_to_1": _form_plain(),
+    "leaky_relu": _form_leaky_relu,
+    "prelu": _form_plain(),
+    "logistic": _form_plain(),
+    "tanh": _form_plain(),
+    "hard_swish": _form_plain(schema.HardSwishOptionsT),
+    "softmax": _form_softmax,
+    "reshape": _form_reshape,
+    "transpose": _form_transpose,
+    "strided_slice": _form_strided_slice,
+    "quantize": _form_plain(schema.QuantizeOptionsT),
+    "dequantize": _form_plain(schema.DequantizeOptionsT),
+}
