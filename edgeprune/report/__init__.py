@@ -1,1 +1,27 @@
-"""."""
+"""report: everything that one compile found, written for programs (report.json), reviews (report.md) and eyes
+(report.html), with the manifest of the files and the budgets a release is held against.
+
+`write_report` is the room's verb; the document's shape is `schema.json`, its tables are in `tables`, its pictures in
+`figures`. `budget` knows what each figure is called, its unit, and which way is better.
+"""
+
+from edgeprune.report.budget import Budget, BudgetResult, Metric, check_budgets, exit_code_of, parse_budgets
+from edgeprune.report.record import Artifact, CompileRecord, LayerRow, Variant, to_json
+from edgeprune.report.write import load_schema, write_manifest, write_report
+
+__all__ = [
+    "Artifact",
+    "Budget",
+    "BudgetResult",
+    "CompileRecord",
+    "LayerRow",
+    "Metric",
+    "Variant",
+    "check_budgets",
+    "exit_code_of",
+    "load_schema",
+    "parse_budgets",
+    "to_json",
+    "write_manifest",
+    "write_report",
+]

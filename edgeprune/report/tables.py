@@ -1,0 +1,178 @@
+"""The report's tables as rows of text, drawn the same way on the screen, in report.md and in report.html.
+
+Each function takes the report document (see `schema.json`) and gives a `Table`, or None where there is nothing to show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgeprune.report.budget import format_quantity
+
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A caption, a head and rows of text. Columns named in `text_columns` are text, the others are figures."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    text_columns: tuple[int, ...] = (0,)
+
+
+def list_variants(document: Document) -> Table | None:
+    """Every form of the model: cost, and how well it does on the test set."""
+    variants = document["variants"]
+    if not variants:
+        return None
+    base_macs = next(iter(variants.values()))["macs"]
+    rows = tuple(
+        (
+            variant["label"],
+            f"{variant['parameters']:,}",
+            f"{variant['macs']:,}",
+            _format_change(variant["macs"], base_macs),
+            f"{variant['file_bytes'] or variant['weight_bytes']:,}",
+            _format_percent(variant["accuracy"]),
+            _format_percent(variant["macro_f1"]),
+            variant["executor"],
+        )
+        for variant in variants.values()
+    )
+    samples = max(variant["test_samples"] for variant in variants.values())
+    return Table(
+        f"Forms of the model, on {samples:,} test samples",
+        ("form", "parameters", "MACs", "MACs vs base", "bytes", "accuracy", "macro-F1", "computed by"),
+        rows,
+        (0, 7),
+    )
+
+
+def list_layers(document: Document) -> Table | None:
+    """Layers before and after."""
+    if not document["layers"]:
+        return None
+    rows = tuple(
+        (
+            layer["name"],
+            layer["kind"],
+            _format_pair(layer["base_channels"], layer["channels"]),
+            _format_pair(layer["base_parameters"], layer["parameters"]),
+            _format_pair(layer["base_macs"], layer["macs"]),
+        )
+        for layer in document["layers"]
+    )
+    return Table("Layers, before → after", ("layer", "kind", "output channels", "parameters", "MACs"), rows, (0, 1))
+
+
+def list_unpruned(document: Document) -> Table | None:
+    """What could not be pruned, or did not shrink, and why."""
+    pruning = document["pruning"]
+    entries = [("cannot be pruned", entry) for entry in pruning.get("pinned", ())]
+    entries += [("did not shrink", entry) for entry in pruning.get("not_shrunk", ())]
+    if not entries:
+        return None
+    rows = tuple((entry["layer"], what, entry["reason"]) for what, entry in entries)
+    return Table("Layers that keep all their channels", ("layer", "", "why"), rows, (0, 1, 2))
+
+
+def list_parity(document: Document) -> Table | None:
+    """Each executor against the numpy reference: worst operation in lockstep, and end to end."""
+    parity = document["parity"]
+    if not parity:
+        return None
+    rows: list[tuple[str, ...]] = []
+    for check in parity.get("checks", ()):
+        rows.append(
+            (check["name"], check["what"], check["difference"], check["limit"], "pass" if check["passed"] else "FAIL")
+        )
+    return Table(
+        "Parity: each form against the last", ("check", "on", "difference", "limit", ""), tuple(rows), (0, 1, 4)
+    )
+
+
+def list_sqnr(document: Document, worst: int | None = None) -> Table | None:
+    """Signal to quantization noise of each int8 layer, worst first."""
+    entries: Sequence[Mapping[str, Any]] = document["sqnr"][:worst]
+    if not entries:
+        return None
+    rows = tuple((entry["layer"], entry["kind"], _format_db(entry["sqnr_db"])) for entry in entries)
+    return Table(
+        "Quantization noise of int8 against float32, worst layers first", ("layer", "kind", "SQNR"), rows, (0, 1)
+    )
+
+
+def list_latency(document: Document) -> Table | None:
+    """Measured times, each with its method; what could not be measured, with the reason."""
+    if not document["latency"]:
+        return None
+    rows = tuple(
+        (
+            entry["name"],
+            entry["method"],
+            *(_format_time(entry.get(key)) for key in ("p50_us", "p90_us", "min_us")),
+            str(entry.get("n", "")),
+            entry["reason"],
+        )
+        for entry in document["latency"]
+    )
+    return Table("Latency of one inference", ("what", "method", "p50", "p90", "min", "n", "note"), rows, (0, 1, 6))
+
+
+def list_budgets(document: Document) -> Table | None:
+    """Budgets and whether they were met."""
+    if not document["budgets"]:
+        return None
+    rows = tuple(
+        (
+            result["name"],
+            format_quantity(result["limit"], result["unit"]),
+            "unavailable" if result["value"] is None else format_quantity(result["value"], result["unit"]),
+            result["state"],
+        )
+        for result in document["budgets"]
+    )
+    return Table("Budgets", ("figure", "limit", "value", ""), rows, (0, 3))
+
+
+def list_artifacts(document: Document) -> Table | None:
+    """Files written."""
+    if not document["artifacts"]:
+        return None
+    rows = tuple(
+        (artifact["path"], artifact["kind"], f"{artifact['bytes']:,}", artifact["sha256"])
+        for artifact in document["artifacts"]
+    )
+    return Table("Files", ("file", "what", "bytes", "sha256"), rows, (0, 1, 3))
+
+
+def _format_percent(fraction: float | None) -> str:
+    return "" if fraction is None else f"{100 * fraction:.2f} %"
+
+
+def _format_change(value: float, base: float) -> str:
+    if not base or value == base:
+        return ""
+    return f"{100 * (value / base - 1):+.1f} %"
+
+
+def _format_pair(before: int | None, after: int | None) -> str:
+    if before is None or after is None:
+        return "" if before is None and after is None else f"{_count(before)} → {_count(after)}"
+    return f"{before:,}" if before == after else f"{before:,} → {after:,}"
+
+
+def _count(value: int | None) -> str:
+    return "none" if value is None else f"{value:,}"
+
+
+def _format_db(value: float | None) -> str:
+    return "exact" if value is None else f"{value:.1f} dB"
+
+
+def _format_time(microseconds: float | None) -> str:
+    return "" if microseconds is None else format_quantity(microseconds, "microseconds")
