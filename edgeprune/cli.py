@@ -1,0 +1,461 @@
+"""The command line: the only place that prints, and that turns errors into exit codes.
+
+Rooms are imported inside the commands: `edgeprune --help` must answer at once, and torch takes seconds to import.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgeprune import __version__
+from edgeprune.errors import EdgepruneError, InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgeprune.progress import Progress
+
+app = typer.Typer(
+    name="edgeprune",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 ok; 1 fault in edgeprune (a parity failure too); 2 usage or bad input; 3 budget missed; "
+    "4 regression; 5 model not supported; 6 measurement unavailable; 7 untrusted input refused.",
+)
+
+INPUT, PRUNING, TRAINING, OUTPUT = "What goes in", "Pruning", "Training", "What comes out"
+
+ModelArgument = Annotated[
+    Path, typer.Argument(help="A .pt made by edgeprune.save_model or torch.export.save; a state_dict; a .onnx file.")
+]
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        rich_help_panel=INPUT,
+        help="Dataset: .npz, UCR .ts/.tsv, ucr:NAME, .edf, a folder of images per class. "
+        "(default: the data entry of the edgeprune.toml beside the model, or calibration_data/<model>.npz)",
+    ),
+]
+NormalizationOption = Annotated[
+    str | None,
+    typer.Option(
+        "--normalization",
+        rich_help_panel=INPUT,
+        help="none, per_series or per_channel, as in training. (default: what the model file records, or none)",
+    ),
+]
+FactoryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="PKG.MODULE:FUNCTION",
+        rich_help_panel=INPUT,
+        help="For a state_dict: the function of yours that returns the nn.Module it belongs to.",
+    ),
+]
+AllowPickleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--allow-pickle",
+        metavar="PKG.CLASS,...",
+        rich_help_panel=INPUT,
+        help="For a pickled module: the nn.Module classes it may hold.",
+    ),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", rich_help_panel=INPUT, help="Settings file. (default: edgeprune.toml beside the model, if any)"
+    ),
+]
+EpochsOption = Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="Epochs of each training.")]
+BatchSizeOption = Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="(default: 64)")]
+OptimizerOption = Annotated[str | None, typer.Option(rich_help_panel=TRAINING, help="adam or sgd. (default: adam)")]
+LearningRateOption = Annotated[float | None, typer.Option(rich_help_panel=TRAINING, help="(default: 0.001)")]
+WeightDecayOption = Annotated[float | None, typer.Option(rich_help_panel=TRAINING, help="(default: 0)")]
+EarlyStoppingOption = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=TRAINING,
+        help="none, accuracy or macro_f1, watched on a validation split of the training data.",
+    ),
+]
+PatienceOption = Annotated[
+    int | None, typer.Option(rich_help_panel=TRAINING, help="Epochs without a better validation score before stopping.")
+]
+ClassWeightsOption = Annotated[str | None, typer.Option(rich_help_panel=TRAINING, help="none or balanced.")]
+TimeLimitOption = Annotated[
+    str | None, typer.Option(rich_help_panel=TRAINING, help="For each training, such as 90s, 20m or 2h.")
+]
+DeviceOption = Annotated[str | None, typer.Option(rich_help_panel=TRAINING, help="auto, cpu or cuda. (default: auto)")]
+SeedOption = Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="Seed of everything. (default: 0)")]
+JsonFlag = Annotated[bool, typer.Option("--json", rich_help_panel=OUTPUT, help="Print JSON for programs instead.")]
+QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=OUTPUT, help="No progress, no notes.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"edgeprune {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def describe_program(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """From a trained PyTorch CNN and its dataset to a pruned, quantized, verified and measured edge model.
+
+    Start here:  edgeprune train --arch lite --data data.npz -o model.pt,  then  edgeprune compile model.pt
+    """
+
+
+@app.command("compile")
+def compile_command(
+    model: ModelArgument,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            "-t",
+            rich_help_panel=INPUT,
+            help="A name of `edgeprune targets`, or a .toml file. (default: cortex-m)",
+        ),
+    ] = None,
+    data: DataOption = None,
+    normalization: NormalizationOption = None,
+    factory: FactoryOption = None,
+    allow_pickle: AllowPickleOption = None,
+    config: ConfigOption = None,
+    method: Annotated[
+        str | None,
+        typer.Option(rich_help_panel=PRUNING, help="dsp (no ratio to tune), l1, or none. (default: dsp)"),
+    ] = None,
+    ratio: Annotated[
+        float | None, typer.Option(rich_help_panel=PRUNING, help="l1: share of channels to remove. (default: 0.5)")
+    ] = None,
+    scope: Annotated[
+        str | None,
+        typer.Option(rich_help_panel=PRUNING, help="l1: rank within each layer, or global. (default: layer)"),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=PRUNING,
+            help="dsp: start from scratch weights (the paper) or trained ones. (default: scratch)",
+        ),
+    ] = None,
+    sparsity_weight: Annotated[
+        float | None, typer.Option(rich_help_panel=PRUNING, help="dsp: lambda of the sparsity loss. (default: 1e-5)")
+    ] = None,
+    retrain: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=PRUNING,
+            help="finetune, scratch or none after pruning. (default: scratch for dsp, finetune for l1)",
+        ),
+    ] = None,
+    train: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PKG.MODULE:FUNCTION",
+            rich_help_panel=TRAINING,
+            help="Your own training function, for losses other than classification.",
+        ),
+    ] = None,
+    epochs: EpochsOption = None,
+    batch_size: BatchSizeOption = None,
+    optimizer: OptimizerOption = None,
+    learning_rate: LearningRateOption = None,
+    weight_decay: WeightDecayOption = None,
+    early_stopping: EarlyStoppingOption = None,
+    patience: PatienceOption = None,
+    class_weights: ClassWeightsOption = None,
+    time_limit: TimeLimitOption = None,
+    device: DeviceOption = None,
+    seed: SeedOption = None,
+    observer: Annotated[
+        str | None,
+        typer.Option(rich_help_panel=OUTPUT, help="Calibration: minmax, percentile or mse. (default: minmax)"),
+    ] = None,
+    calibration_samples: Annotated[
+        int | None,
+        typer.Option(rich_help_panel=OUTPUT, help="Training samples to calibrate on. (default: 512 at most)"),
+    ] = None,
+    converter: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=OUTPUT, help="Who writes the .tflite: edgeprune or tensorflow. (default: edgeprune)"
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=OUTPUT,
+            help="Limits, such as model_bytes=64K,macs=2M,accuracy_drop=1pp. Exit code 3 when one is missed.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", rich_help_panel=OUTPUT, help="(default: build/<model>-<target>)"),
+    ] = None,
+    as_json: JsonFlag = False,
+    quiet: QuietFlag = False,
+) -> None:
+    """Prune, retrain, export, quantize, verify and measure a trained model; write the artifacts and a report.
+
+    With a dataset beside it, `edgeprune compile model.pt --target cortex-m` is all it takes: DSP finds by itself which
+    channels the model does not need. Nothing is judged on the test set before the end.
+    """
+    from edgeprune.pipeline import compile_model
+    from edgeprune.settings import resolve_compile_settings
+
+    options = _collect_options(locals(), leave_out=("model", "config", "as_json", "quiet"))
+    settings = resolve_compile_settings(model, config, options)
+    result = compile_model(settings, _make_progress(quiet or as_json))
+    if as_json:
+        typer.echo(json.dumps(result.document, indent=2))
+    else:
+        _print_compile_result(_make_console(), result.document, result.page)
+    raise typer.Exit(result.exit_code)
+
+
+@app.command("train")
+def train_command(
+    architecture: Annotated[
+        str, typer.Option("--arch", help="lite, inception, fcn, resnet1d or eegcnn.", rich_help_panel=INPUT)
+    ],
+    data: Annotated[str, typer.Option("--data", help="Dataset, as for compile.", rich_help_panel=INPUT)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The model file to write.", rich_help_panel=OUTPUT)
+    ] = Path("model.pt"),
+    normalization: NormalizationOption = None,
+    epochs: EpochsOption = None,
+    batch_size: BatchSizeOption = None,
+    optimizer: OptimizerOption = None,
+    learning_rate: LearningRateOption = None,
+    weight_decay: WeightDecayOption = None,
+    early_stopping: EarlyStoppingOption = None,
+    patience: PatienceOption = None,
+    class_weights: ClassWeightsOption = None,
+    time_limit: TimeLimitOption = None,
+    device: DeviceOption = None,
+    seed: SeedOption = None,
+    as_json: JsonFlag = False,
+    quiet: QuietFlag = False,
+) -> None:
+    """Train one of the field's reference networks and save it, ready for `edgeprune compile`.
+
+    An edgeprune.toml that names the data is written beside the model, unless there is one.
+    """
+    from edgeprune.pipeline import train_reference_model
+    from edgeprune.settings import resolve_train_settings
+
+    options = _collect_options(locals(), leave_out=("as_json", "quiet"))
+    summary = train_reference_model(resolve_train_settings(options), _make_progress(quiet or as_json))
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+        return
+    typer.echo(
+        f"{summary['architecture']}: {summary['parameters']:,} parameters, "
+        f"test accuracy {100 * summary['accuracy']:.2f} %, macro-F1 {100 * summary['macro_f1']:.2f} %"
+    )
+    typer.echo(f"Model: {summary['path']}\nNext:  edgeprune compile {summary['path']} --target cortex-m")
+
+
+@app.command("evaluate")
+def evaluate_command(
+    artifact: Annotated[Path, typer.Argument(help="Any model or artifact: .pt, .onnx (float or QDQ), .tflite.")],
+    data: DataOption = None,
+    normalization: NormalizationOption = None,
+    factory: FactoryOption = None,
+    allow_pickle: AllowPickleOption = None,
+    executor: Annotated[
+        str | None,
+        typer.Option(
+            help="For .tflite: tflite-micro, litert, litert-reference or reference. "
+            "(default: tflite-micro for int8, litert for float)"
+        ),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Accuracy, macro-F1 and confusion matrix of any artifact on the test samples of a dataset."""
+    from edgeprune.pipeline import evaluate_artifact
+
+    allowed = tuple(filter(None, (allow_pickle or "").split(",")))
+    summary = evaluate_artifact(
+        artifact, data=data, normalization=normalization, factory=factory, allow_pickle=allowed, executor=executor
+    )
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+        return
+    from edgeprune.console import print_tables
+    from edgeprune.report.tables import Table
+
+    names = summary["class_names"]
+    confusion = Table(
+        "Confusion: true class by row, predicted by column",
+        ("", *names),
+        tuple(
+            (name, *(f"{count:,}" for count in row))
+            for name, row in zip(names, summary["confusion_matrix"], strict=True)
+        ),
+    )
+    typer.echo(
+        f"{artifact} on {summary['samples']:,} test samples of {summary['data']}, computed by {summary['executor']}"
+    )
+    typer.echo(f"accuracy {100 * summary['accuracy']:.2f} %, macro-F1 {100 * summary['macro_f1']:.2f} %\n")
+    print_tables(_make_console(), [confusion])
+
+
+@app.command("targets")
+def targets_command(as_json: JsonFlag = False) -> None:
+    """List the targets: cores and boards, with memory and clock where the datasheet states them."""
+    from edgeprune.target import describe_target, list_targets
+
+    targets = [describe_target(target) for target in list_targets()]
+    if as_json:
+        typer.echo(json.dumps(targets, indent=2))
+        return
+    from edgeprune.console import print_tables
+    from edgeprune.report.tables import Table
+
+    rows = tuple(
+        (
+            target["name"],
+            _format_optional(target["clock_hz"], lambda hertz: f"{hertz / 1e6:g} MHz"),
+            _format_optional(target["flash_bytes"], lambda count: f"{count // 1024:,} KB"),
+            _format_optional(target["ram_bytes"], lambda count: f"{count // 1024:,} KB"),
+            target["description"],
+        )
+        for target in targets
+    )
+    print_tables(_make_console(), [Table("Targets", ("name", "clock", "flash", "RAM", ""), rows, (0, 4))])
+    typer.echo("Your own: a .toml file that inherits one of these; --target ./my.toml")
+
+
+@app.command("doctor")
+def doctor_command(as_json: JsonFlag = False) -> None:
+    """Show what is installed, and what each missing piece would enable."""
+    from dataclasses import asdict
+
+    from edgeprune.doctor import examine_installation
+
+    findings = examine_installation()
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        from edgeprune.console import print_tables
+        from edgeprune.report.tables import Table
+
+        rows = tuple(
+            (
+                finding.name,
+                finding.version or "missing",
+                finding.purpose,
+                "" if finding.version else finding.remedy,
+            )
+            for finding in findings
+        )
+        print_tables(
+            _make_console(), [Table("Packages", ("package", "version", "for", "to get it"), rows, (0, 1, 2, 3))]
+        )
+    missing = [finding.name for finding in findings if finding.required and finding.version is None]
+    if missing:
+        raise InputError(f"{', '.join(missing)} missing: edgeprune cannot work without. Run: pip install edgeprune")
+
+
+def main() -> None:
+    """Entry point: run the command; print one line and end with the documented code where it fails."""
+    # TensorFlow's and LiteRT's native libraries log to stderr; set before any of them is imported
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(arguments)
+    except EdgepruneError as error:
+        if debug:
+            raise
+        typer.secho(f"error: {error}", err=True, fg="red")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.secho("stopped: nothing that was finished before is lost", err=True)
+        sys.exit(130)
+    except Exception as error:  # the last line of defence: a fault of ours must not end in a traceback
+        if debug:
+            raise
+        typer.secho(
+            f"error: a fault in edgeprune: {type(error).__name__}: {error}\n"
+            "Please report it with the output of the same command and --debug.",
+            err=True,
+            fg="red",
+        )
+        sys.exit(EdgepruneError.exit_code)
+
+
+def _collect_options(values: Mapping[str, Any], leave_out: Sequence[str]) -> dict[str, Any]:
+    """The options that were given, by name; what is None falls to the settings file, then to the default."""
+    return {
+        name: value
+        for name, value in values.items()
+        if value is not None
+        and name not in leave_out
+        and not name.startswith("_")
+        and name[0].islower()
+        and not callable(value)
+    }
+
+
+def _make_console() -> Console:
+    from rich.console import Console
+
+    # a pipe or a CI log has no width of its own: wide enough that no table is folded there
+    return Console(width=None if sys.stdout.isatty() else 160, soft_wrap=False)
+
+
+def _make_progress(quiet: bool) -> Progress:
+    from edgeprune.progress import SILENT
+
+    if quiet:
+        return SILENT
+    from rich.console import Console
+
+    from edgeprune.console import ConsoleProgress
+
+    return ConsoleProgress(Console(stderr=True))
+
+
+def _print_compile_result(console: Console, document: Mapping[str, Any], page: Path) -> None:
+    from edgeprune.console import print_tables
+    from edgeprune.report import tables
+
+    print_tables(
+        console,
+        [
+            tables.list_variants(document),
+            tables.list_parity(document),
+            tables.list_latency(document),
+            tables.list_budgets(document),
+        ],
+    )
+    for note in document["notes"]:
+        console.print(f"note: {note}", markup=False, highlight=False)
+    console.print(
+        document["outcome"], markup=False, highlight=False, style="green" if document["exit_code"] == 0 else "red"
+    )
+    console.print(f"Report: {page}", markup=False, highlight=False)
+
+
+def _format_optional(value: Any, format_value: Any) -> str:
+    return "" if value is None else str(format_value(value))
