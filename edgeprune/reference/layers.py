@@ -1,0 +1,197 @@
+"""Layers with weights: conv_2d, depthwise_conv_2d, fully_connected.
+
+Convolution is a matrix product over patches (im2col by a strided view). In int8 the integers are held in floats and
+multiplied by BLAS, and the result is exact all the same: each partial sum is an integer of magnitude at most
+sum|weight| * max|x - zero_point|, and float32 holds every integer up to 2**24 exactly, float64 up to 2**53; the bound
+of each layer picks the type. In whatever order, fused or not, no rounding ever happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from edgeprune.fixedpoint import multiply_by_quantized_multiplier, quantize_multiplier, wrap_int32
+from edgeprune.graph import Tensor
+from edgeprune.ops import same_padding
+from edgeprune.reference.call import Call
+
+_PATCH_BYTES = 8 * 2**20  # patches are made for as many samples at a time as fit in this: stays near the caches
+
+
+def pad_window(call: Call, x: np.ndarray, kernel_size: tuple[int, int], fill: float) -> np.ndarray:
+    """Pad height and width of NHWC values for a sliding window, by TFLite's 'same' or 'valid'."""
+    if call["padding"] == "valid":
+        return x
+    if call["padding"] != "same":
+        raise call.fault(f"padding is {call['padding']!r}; allowed: same, valid")
+    stride, dilation = call["stride"], call.op.attrs.get("dilation", (1, 1))
+    pads = [same_padding(x.shape[1 + axis], kernel_size[axis], stride[axis], dilation[axis]) for axis in (0, 1)]
+    if not any(map(sum, pads)):
+        return x
+    return np.pad(x, ((0, 0), *pads, (0, 0)), constant_values=fill)
+
+
+def window_view(
+    x: np.ndarray, kernel_size: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
+) -> np.ndarray:
+    """A read-only view (N, H_out, W_out, C, kernel_h, kernel_w) of padded NHWC values."""
+    extent = ((kernel_size[0] - 1) * dilation[0] + 1, (kernel_size[1] - 1) * dilation[1] + 1)
+    windows = sliding_window_view(x, extent, axis=(1, 2))  # type: ignore[call-overload]  # the stub forgets tuples
+    return windows[:, :: stride[0], :: stride[1], :, :: dilation[0], :: dilation[1]]
+
+
+# --- conv_2d ---
+
+
+def conv_2d_float(call: Call) -> np.ndarray:
+    """float32 convolution, weights OHWI."""
+    x, weight, bias = call.values
+    return call.clamp_float(_convolve(call, x, weight) + bias)
+
+
+def conv_2d_int8(call: Call) -> np.ndarray:
+    """ConvPerChannel: int32 accumulators, one multiplier per output channel, two roundings."""
+    x, weight = _exact_operands(call, weights_per_output_axis=0)
+    return _finish_int8(call, _convolve(call, x, weight), channel_axis=0)
+
+
+def _convolve(call: Call, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Convolution sums without bias, NHWC, in the operands' type."""
+    channels_out, kernel_h, kernel_w, group_in = weight.shape
+    groups = x.shape[3] // group_in if group_in else 0
+    if groups * group_in != x.shape[3] or channels_out % groups:
+        raise call.fault(
+            f"{x.shape[3]} input channels and {channels_out} outputs do not split into groups of {group_in} inputs"
+        )
+    padded = pad_window(call, x, (kernel_h, kernel_w), 0)
+    windows = window_view(padded, (kernel_h, kernel_w), call["stride"], call["dilation"])
+    result = np.empty((*windows.shape[:3], channels_out), x.dtype)
+    group_out = channels_out // groups
+    for group in range(groups):
+        inputs = slice(group * group_in, (group + 1) * group_in)
+        outputs = slice(group * group_out, (group + 1) * group_out)
+        matrix = weight[outputs].transpose(1, 2, 3, 0).reshape(-1, group_out)  # (kernel_h * kernel_w * in, out)
+        for samples in _split_batch(windows, group_in):
+            patches = windows[samples, :, :, inputs].transpose(0, 1, 2, 4, 5, 3)  # innermost axis: channels, as stored
+            product = patches.reshape(-1, matrix.shape[0]) @ matrix
+            result[samples, :, :, outputs] = product.reshape(*patches.shape[:3], group_out)
+    return result
+
+
+def _split_batch(windows: np.ndarray, channels: int) -> Iterator[slice]:
+    """Slices of the batch whose patches need at most _PATCH_BYTES."""
+    patch_bytes = int(np.prod(windows.shape[1:3])) * channels * int(np.prod(windows.shape[4:])) * windows.itemsize
+    step = max(1, _PATCH_BYTES // max(1, patch_bytes))
+    for start in range(0, windows.shape[0], step):
+        yield slice(start, start + step)
+
+
+# --- depthwise_conv_2d ---
+
+
+def depthwise_conv_2d_float(call: Call) -> np.ndarray:
+    """float32 depthwise convolution, weights 1HWO; output channel = input channel * depth_multiplier + m."""
+    x, weight, bias = call.values
+    return call.clamp_float(_convolve_depthwise(call, x, weight) + bias)
+
+
+def depthwise_conv_2d_int8(call: Call) -> np.ndarray:
+    """DepthwiseConvPerChannel."""
+    x, weight = _exact_operands(call, weights_per_output_axis=3)
+    return _finish_int8(call, _convolve_depthwise(call, x, weight), channel_axis=3)
+
+
+def _convolve_depthwise(call: Call, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Depthwise sums without bias: one multiply-add of the whole map per kernel tap."""
+    _, kernel_h, kernel_w, channels_out = weight.shape
+    multiplier = call["depth_multiplier"]
+    if channels_out != x.shape[3] * multiplier:
+        raise call.fault(
+            f"{channels_out} weight channels for {x.shape[3]} input channels and depth_multiplier {multiplier}; "
+            "their product must be equal"
+        )
+    padded = pad_window(call, x, (kernel_h, kernel_w), 0)
+    windows = window_view(padded, (kernel_h, kernel_w), call["stride"], call["dilation"])
+    taps = weight.reshape(kernel_h, kernel_w, x.shape[3], multiplier)
+    result = np.zeros((*windows.shape[:4], multiplier), x.dtype)
+    for row in range(kernel_h):
+        for column in range(kernel_w):
+            result += windows[..., row, column, None] * taps[row, column]
+    return result.reshape(*windows.shape[:3], channels_out)
+
+
+# --- fully_connected ---
+
+
+def fully_connected_float(call: Call) -> np.ndarray:
+    """float32 product with weights OI over the flattened input."""
+    x, weight, bias = call.values
+    return call.clamp_float(_flatten(call, x, weight) @ weight.T + bias)
+
+
+def fully_connected_int8(call: Call) -> np.ndarray:
+    """FullyConnected with per-tensor weights.
+
+    TFLite Micro multiplies input and weight scale in float32 here (in float64 for convolutions), and rounds twice;
+    LiteRT's reference kernel rounds once, hence its entry in the table of limits.
+    """
+    weight_tensor = call.inputs[1]
+    call.scale(weight_tensor)  # refuses weights per channel: older TFLite Micro reads them wrongly, without a word
+    x, weight = _exact_operands(call, weights_per_output_axis=0)
+    sums = _flatten(call, x, weight) @ weight.T
+    product_scale = np.float32(call.scale(call.inputs[0])) * np.float32(call.scale(weight_tensor))
+    multiplier, shift = quantize_multiplier(float(product_scale) / float(call.scale(call.output)))
+    return _requantize_sums(call, sums, multiplier, shift)
+
+
+def _flatten(call: Call, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    flat = x.reshape(x.shape[0], -1)
+    if flat.shape[1] != weight.shape[1]:
+        raise call.fault(f"the input has {flat.shape[1]} values for {weight.shape[1]} weight columns")
+    return flat
+
+
+# --- what the int8 layers share ---
+
+
+def _exact_operands(call: Call, weights_per_output_axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """x - zero_point and the weights as floats of a type in which all their sums are exact (see the head)."""
+    x, weight = call.values[:2]
+    weight_tensor = call.inputs[1]
+    if call.quant(weight_tensor).zero_point.any():
+        raise call.fault(f"the weights {weight_tensor.name} must be quantized symmetrically (zero point 0)")
+    magnitude = np.abs(weight.astype(np.int64))
+    other_axes = tuple(axis for axis in range(weight.ndim) if axis != weights_per_output_axis)
+    largest_sum = int(magnitude.sum(axis=other_axes).max(initial=0)) * 255
+    dtype = np.dtype(np.float32 if largest_sum < 2**24 else np.float64)
+    centred = x.astype(dtype)
+    centred -= call.zero_point(call.inputs[0])
+    return centred, weight.astype(dtype)
+
+
+def _finish_int8(call: Call, sums: np.ndarray, channel_axis: int) -> np.ndarray:
+    """Bias, rescaling per output channel, fused activation."""
+    multipliers, shifts = _channel_multipliers(call, call.inputs[1], channel_axis, sums.shape[-1])
+    return _requantize_sums(call, sums, multipliers, shifts)
+
+
+def _requantize_sums(call: Call, sums: np.ndarray, multiplier: np.ndarray | int, shift: np.ndarray | int) -> np.ndarray:
+    accumulators = wrap_int32(sums.astype(np.int64) + call.values[2].astype(np.int64))
+    scaled = multiply_by_quantized_multiplier(accumulators, multiplier, shift)
+    return call.clamp_int8(wrap_int32(scaled + call.zero_point(call.output)))
+
+
+def _channel_multipliers(call: Call, weight: Tensor, axis: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Multiplier and shift of each output channel; a per-tensor weight scale counts for all of them."""
+    quant = call.quant(weight)
+    if quant.axis not in (None, axis):
+        raise call.unsupported(f"the weights are quantized along axis {quant.axis}; the kernel needs {axis}")
+    if quant.axis == axis and len(quant.scale) != channels:
+        raise call.fault(f"{len(quant.scale)} weight scales for {channels} output channels")
+    scale_in, scale_out = float(call.scale(call.inputs[0])), float(call.scale(call.output))
+    pairs = [quantize_multiplier(scale_in * float(scale) / scale_out) for scale in quant.scale]
+    multipliers, shifts = np.array(pairs, np.int64).T
+    return np.broadcast_to(multipliers, (channels,)), np.broadcast_to(shifts, (channels,))
