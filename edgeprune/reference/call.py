@@ -117,7 +117,7 @@ class Call:
         """The stored int8 values that the activation lets through (CalculateActivationRangeQuantized)."""
         scale, zero_point = self._per_tensor(self.output)
         bounds = np.array(FLOAT_ACTIVATION_RANGES[activation], np.float32)
-        # a bound beyond int32 * scale would overflow in C++; clipped first, it is the bound that is meant
-        steps = np.clip(round_half_away(bounds / scale), -1e6, 1e6) + zero_point
+        # bounds / scale beyond int32 would overflow in C++; clipped far outside int8, it is the bound that is meant
+        steps = round_half_away(np.clip(bounds / scale, -1e6, 1e6)) + zero_point
         low, high = np.clip(steps, -128, 127)
         return int(low), int(high)

@@ -8,6 +8,7 @@ import numpy as np
 
 from edgeprune.errors import UnsupportedModelError
 from edgeprune.graph import DTYPES, Graph, GraphError, Op, Tensor
+from edgeprune.ops import OPS
 from edgeprune.reference import activations, elementwise, layers, movement, pooling, values
 from edgeprune.reference.call import Call
 
@@ -104,10 +105,14 @@ def _find_kernel(where: str, op: Op, tensors: Sequence[Tensor], output: Tensor) 
     if types not in KERNELS[op.kind]:
         allowed = ", ".join(f"{first} -> {second}" for first, second in KERNELS[op.kind])
         raise UnsupportedModelError(f"{where}: types are {types[0]} -> {types[1]}; supported: {allowed}")
-    for index, tensor in enumerate(tensors[1:], start=1):
-        is_bias = index == 2 and types[0] == "int8"
-        if tensor.dtype != ("int32" if is_bias else types[0]):
-            raise UnsupportedModelError(f"{where}: {tensor.name} is {tensor.dtype} beside a {types[0]} operand")
+    operands = OPS[op.kind].operands
+    names = operands if not operands[-1].endswith("*") else operands * len(tensors)
+    if len(names) != len(tensors):
+        raise GraphError(f"{where}: it has {len(tensors)} operands; it takes {', '.join(names)}")
+    for name, tensor in zip(names, tensors, strict=True):
+        wanted = "int32" if name == "bias" and types[0] == "int8" else types[0]
+        if tensor.dtype != wanted:
+            raise UnsupportedModelError(f"{where}: {tensor.name} is {tensor.dtype}; beside {types[0]} it is {wanted}")
     return KERNELS[op.kind][types]
 
 
