@@ -86,6 +86,7 @@ class Dataset:
     y_train, y_test: int64 (N,), indices into class_names.
     class_names: as they stood in the data, sorted.
     source: what was read, without the path of a machine (a file's name, 'ucr:GunPoint').
+    notes: what a reader of the report should know (a test set that was split off, pixels divided by 255, ...).
     """
 
     name: str
@@ -95,6 +96,7 @@ class Dataset:
     y_test: np.ndarray
     class_names: tuple[str, ...]
     source: str
+    notes: tuple[str, ...] = ()
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -120,6 +122,7 @@ class Dataset:
             self.y_test,
             self.class_names,
             self.source,
+            self.notes,
         )
 
 

@@ -1,0 +1,1 @@
+"""Tests of the load room: models and datasets, good and bad."""
