@@ -16,7 +16,7 @@ import numpy as np
 
 from edgeprune.errors import EdgepruneError, InputError, MeasurementUnavailableError, UnsupportedModelError
 from edgeprune.graph import DTYPES, Graph, Quant
-from edgeprune.native_log import capture_native_log
+from edgeprune.native_log import NativeLog, capture_native_log
 from edgeprune.reference import dequantize_values, quantize_values, run_graph
 
 try:
@@ -136,14 +136,12 @@ class MicroExecutor(Executor):
         tensors = checked.get_tensor_details()
         tensor_bytes = sum(int(np.prod(detail["shape"])) * np.dtype(detail["dtype"]).itemsize for detail in tensors)
         arena_bytes = 4 * tensor_bytes + 4096 * len(tensors) + (1 << 18)
-        with capture_native_log() as log:
-            try:
+        log = NativeLog()
+        try:
+            with capture_native_log() as log:
                 self._interpreter = _micro.Interpreter.from_bytes(tflite, arena_size=arena_bytes)
-                failure = ""
-            except (RuntimeError, ValueError) as error:
-                failure = str(error)
-        if failure:
-            raise UnsupportedModelError(f"TFLite Micro refuses the model: {log.reason or failure}")
+        except (RuntimeError, ValueError) as error:
+            raise UnsupportedModelError(f"TFLite Micro refuses the model: {log.reason or error}") from error
 
     def run(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         count = check_inputs(self.name, inputs, self._allowed)
@@ -220,17 +218,15 @@ def open_litert(tflite: bytes, kernels: str, threads: int) -> Any:
     }
     if kernels not in resolvers:
         raise InputError(f"LiteRT kernels {kernels!r}: allowed are {', '.join(LITERT_KERNELS)}")
-    with capture_native_log() as log:
-        try:
+    log = NativeLog()
+    try:
+        with capture_native_log() as log:
             interpreter = Interpreter(
                 model_content=bytes(tflite), experimental_op_resolver_type=resolvers[kernels], num_threads=threads
             )
             interpreter.allocate_tensors()
-            failure = ""
-        except (RuntimeError, ValueError) as error:
-            failure = str(error)
-    if failure:
-        raise UnsupportedModelError(f"LiteRT ({kernels}) refuses the model: {log.reason or failure}")
+    except (RuntimeError, ValueError) as error:
+        raise UnsupportedModelError(f"LiteRT ({kernels}) refuses the model: {log.reason or error}") from error
     return interpreter
 
 
@@ -264,14 +260,12 @@ def check_inputs(
 
 def _run_each(executor: str, count: int, run_sample: Callable[[int], Sequence[np.ndarray]]) -> tuple[np.ndarray, ...]:
     """Join what `run_sample` gives for each of `count` samples along axis 0."""
-    with capture_native_log() as log:
-        try:
+    log = NativeLog()
+    try:
+        with capture_native_log() as log:
             rows = [run_sample(sample) for sample in range(count)]
-            failure = ""
-        except (RuntimeError, ValueError, IndexError) as error:
-            failure = str(error)
-    if failure:
-        raise EdgepruneError(f"{executor} stopped while running the model: {log.reason or failure}")
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise EdgepruneError(f"{executor} stopped while running the model: {log.reason or error}") from error
     return tuple(np.concatenate(column) for column in zip(*rows, strict=True))
 
 

@@ -11,7 +11,6 @@ import pytest
 from edgeprune import executors
 from edgeprune.errors import InputError, MeasurementUnavailableError, UnsupportedModelError
 from edgeprune.executors import (
-    MICRO_AVAILABLE,
     Executor,
     LiteRTExecutor,
     MicroExecutor,
@@ -28,14 +27,13 @@ from tests.random_graphs import make_inputs, make_op_graph, make_random_graph
 # Kinds whose result is exact in every executor: stored values are only moved about.
 MOVING_KINDS = ("max_pool_2d", "concat", "pad", "reshape", "transpose", "strided_slice")
 
-needs_micro = pytest.mark.skipif(not MICRO_AVAILABLE, reason=executors.MICRO_INSTALL)
 
 
 def make_executors(graph: Graph) -> list[Executor]:
     """All that run an int8 graph from a TFLite file, the reference first."""
     data = write_tflite(graph)
     litert = [LiteRTExecutor(data, kernels) for kernels in executors.LITERT_KERNELS]
-    return [ReferenceExecutor(graph), *litert, *([MicroExecutor(data)] if MICRO_AVAILABLE else [])]
+    return [ReferenceExecutor(graph), *litert, MicroExecutor(data)]
 
 
 @pytest.mark.parametrize("kind", MOVING_KINDS)
@@ -100,16 +98,15 @@ def test_a_damaged_file_is_refused_not_run(damage: str) -> None:
         LiteRTExecutor(broken)
     with pytest.raises(UnsupportedModelError, match="ONNX Runtime refuses"):
         OnnxExecutor(broken)
-    if MICRO_AVAILABLE:
-        with pytest.raises(UnsupportedModelError, match="refuses"):
-            MicroExecutor(broken)
+    with pytest.raises(UnsupportedModelError, match="refuses"):
+        MicroExecutor(broken)
 
 
-@needs_micro
-def test_micro_says_which_op_it_lacks() -> None:
+def test_micro_says_which_op_it_lacks(capfd: pytest.CaptureFixture[str]) -> None:
     data = write_tflite(make_op_graph("relu_n1_to_1", seed=0))  # TFLite Micro has no such kernel
     with pytest.raises(UnsupportedModelError, match="RELU_N1_TO_1"):
         MicroExecutor(data)
+    assert capfd.readouterr().err == ""
 
 
 def test_absence_of_micro_is_loud(monkeypatch: pytest.MonkeyPatch) -> None:
