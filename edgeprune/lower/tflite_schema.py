@@ -18,7 +18,7 @@ BUFFER_ALIGNMENT = 16  # schema.fbs: `data:[ubyte] (force_align: 16)`; TFLite Mi
 SIGNATURE_KEY = "serving_default"
 RUNTIME_VERSION_METADATA = "min_runtime_version"
 RUNTIME_VERSION_BYTES = 16
-# Names of the user's layers (JSON list in op order; '' where it is the name of the op's first output tensor).
+# Names of the user's layers: JSON list in op order, '' where it is `derive_layer_name` of the op's output tensor.
 LAYER_NAMES_METADATA = "edgeprune_layers"
 
 TYPE_CODES: Mapping[str, int] = {
@@ -126,6 +126,17 @@ RUNTIME_VERSIONS: Mapping[tuple[str, int], str] = {
 
 # Operators whose int8 kernel is part of version 1.
 _ONE_VERSION = ("RELU_N1_TO_1", "LEAKY_RELU", "PRELU", "HARD_SWISH", "RESHAPE", "QUANTIZE")
+
+
+def derive_layer_name(output: str) -> str:
+    """The layer name that an op has unless the file says otherwise: its output tensor's.
+
+    TensorFlow joins the names of all fused layers with ';'; the first one stands for them.
+
+    >>> derive_layer_name("conv2d/Relu;conv2d/BiasAdd;conv2d/Conv2D")
+    'conv2d/Relu'
+    """
+    return output.split(";")[0]
 
 
 def operator_name(op: Op) -> str:

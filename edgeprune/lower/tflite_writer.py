@@ -33,6 +33,7 @@ from edgeprune.lower.tflite_schema import (
     SCHEMA_VERSION,
     SIGNATURE_KEY,
     TYPE_CODES,
+    derive_layer_name,
     newest_runtime_version,
     operator_name,
     operator_version,
@@ -200,7 +201,7 @@ def _describe_metadata(graph: Graph, tables: _Tables) -> list[schema.MetadataT]:
         .encode()
         .ljust(RUNTIME_VERSION_BYTES, b"\0")
     }
-    layer_names = ["" if op.name == op.outputs[0] else op.name for op in graph.ops]
+    layer_names = ["" if op.name == derive_layer_name(op.outputs[0]) else op.name for op in graph.ops]
     if any(layer_names):
         entries[LAYER_NAMES_METADATA] = json.dumps(layer_names, ensure_ascii=False, separators=(",", ":")).encode()
     records = []
