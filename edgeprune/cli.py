@@ -152,6 +152,7 @@ def compile_command(
     start: Annotated[
         str | None,
         typer.Option(
+            "--from",
             rich_help_panel=PRUNING,
             help="dsp: start from scratch weights (the paper) or trained ones. (default: scratch)",
         ),
