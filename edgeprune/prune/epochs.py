@@ -1,0 +1,116 @@
+"""One epoch of training: the pass over the samples, its figures, and whether it is the best so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgeprune.metrics import score_predictions
+from edgeprune.prune.devices import Device
+from edgeprune.prune.inference import predict
+from edgeprune.prune.losses import ExtraLoss
+from edgeprune.prune.train_settings import TrainSettings
+
+Loss = Callable[[Tensor, Tensor], Tensor]  # (logits, labels) -> mean over the batch
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Figures of one epoch.
+
+    loss, accuracy: over the training samples, in train mode; the loss with its extra terms.
+    validation_loss, validation_metric: under early stopping, else None.
+    """
+
+    loss: float
+    accuracy: float
+    learning_rate: float
+    validation_loss: float | None = None
+    validation_metric: float | None = None
+
+
+def run_epoch(
+    network: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    optimizer: torch.optim.Optimizer,
+    loss: Loss,
+    extra_loss: ExtraLoss | None,
+    batch_size: int,
+    shuffler: torch.Generator,
+    device: Device,
+) -> tuple[float, float]:
+    """One pass over the shuffled samples; gives back the mean loss and the accuracy, both in train mode."""
+    total = torch.zeros((), device=x.device)
+    hits = torch.zeros((), dtype=torch.int64, device=x.device)
+    for batch in split_batches(torch.randperm(len(x), generator=shuffler).to(x.device), batch_size):
+        labels = y[batch]
+        outputs = network(x[batch])
+        logits, tensors = (outputs[0], outputs[1:]) if isinstance(outputs, (tuple, list)) else (outputs, ())
+        value = loss(logits, labels)
+        if extra_loss is not None:
+            value = value + extra_loss.compute(dict(zip(extra_loss.observed, tensors, strict=True)))
+        optimizer.zero_grad()
+        device.backward(value)
+        optimizer.step()
+        total += value.detach() * len(batch)
+        hits += (logits.detach().argmax(dim=1) == labels).sum()
+    return float(total) / len(x), float(hits) / len(x)
+
+
+def split_batches(order: Tensor, batch_size: int) -> Iterator[Tensor]:
+    """Consecutive parts of `order`; a lone last sample joins the part before, since batch norm cannot train on one.
+
+    >>> [len(part) for part in split_batches(torch.arange(129), 64)]
+    [64, 65]
+    """
+    ends = list(range(batch_size, len(order) - 1, batch_size))
+    return iter(torch.tensor_split(order, ends))
+
+
+class Judge:
+    """Tells whether an epoch is the best so far.
+
+    Without early stopping: the lowest training loss. With it: the highest validation metric, and among equals (small
+    validation sets reach 1.0 soon) the lowest validation loss.
+    """
+
+    def __init__(
+        self, settings: TrainSettings, view: nn.Module, loss: Loss, x: np.ndarray | None, y: np.ndarray | None
+    ) -> None:
+        self._settings, self._view, self._loss, self._x, self._y = settings, view, loss, x, y
+        self._best: tuple[float, float] | None = None
+        self.improved = False
+        self.epochs_since_best = 0
+
+    def judge(self, epoch: Epoch) -> Epoch:
+        """The epoch with its validation figures; sets `improved` and `epochs_since_best`."""
+        rank = (-epoch.loss, 0.0)
+        if self._settings.early_stopping != "none":
+            assert self._x is not None, "train_model checks it"
+            assert self._y is not None, "train_model checks it"
+            logits = predict(self._view, self._x)
+            scores = score_predictions(self._y, logits)
+            metric = scores.accuracy if self._settings.early_stopping == "accuracy" else scores.macro_f1
+            device = next(self._view.parameters()).device
+            with torch.no_grad():
+                value = float(self._loss(torch.tensor(logits).to(device), torch.tensor(self._y).to(device)))
+            epoch = replace(epoch, validation_loss=value, validation_metric=metric)
+            rank = (metric, -value)
+        self.improved = self._best is None or rank > self._best
+        self.epochs_since_best = 0 if self.improved else self.epochs_since_best + 1
+        if self.improved:
+            self._best = rank
+        return epoch
+
+
+def describe(epoch: Epoch, settings: TrainSettings) -> dict[str, float | str]:
+    """The figures a progress bar shows."""
+    figures: dict[str, float | str] = {"loss": epoch.loss, "accuracy": epoch.accuracy}
+    if epoch.validation_metric is not None:
+        figures[f"validation {settings.early_stopping}"] = epoch.validation_metric
+    return figures

@@ -1,0 +1,251 @@
+"""Training a classifier in memory, quickly on small data: base training, retraining, sparse pretraining.
+
+The loop is lean on purpose: no loader, fused optimizer, whole data set on the device. What it gives back is the epoch
+of the lowest training loss (the DSP paper's code), or under early stopping the best one on validation samples.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import fx, nn
+from torch.nn import functional
+
+from edgeprune.errors import InputError, UnsupportedModelError
+from edgeprune.progress import SILENT, Progress
+from edgeprune.prune.checkpoint import BestState, TrainingInterruptedError
+from edgeprune.prune.devices import Device, limit_threads, open_device
+from edgeprune.prune.epochs import Epoch, Judge, Loss, describe, run_epoch
+from edgeprune.prune.fast_training import fast_depthwise
+from edgeprune.prune.inference import predict
+from edgeprune.prune.losses import ExtraLoss, balance_classes
+from edgeprune.prune.program_views import HEADS, WAY_OUT, find_head, view_nodes
+from edgeprune.prune.train_settings import TrainSettings
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainResult(Generic[Module]):
+    """A trained module in eval mode, on the CPU, and how it came about.
+
+    history: one entry per epoch. best_epoch: the one that the module's state is from, counted from 1.
+    stopped_by: "epochs", "early stopping" or "time limit".
+    """
+
+    module: Module
+    history: tuple[Epoch, ...]
+    best_epoch: int
+    stopped_by: str
+    seconds: float
+
+
+def train_model(
+    module: Module,
+    x_train: np.ndarray,
+    y_train: np.ndarray,
+    settings: TrainSettings,
+    *,
+    x_val: np.ndarray | None = None,
+    y_val: np.ndarray | None = None,
+    loss: Loss | None = None,
+    extra_loss: ExtraLoss | None = None,
+    progress: Progress = SILENT,
+    checkpoint: Path | None = None,
+    title: str = "train",
+) -> TrainResult[Module]:
+    """Train a copy of `module`; the module itself stays as it is.
+
+    module: a raised program, or any module that gives logits. The first output is the classifier; a program whose first
+        output is a softmax is trained on the softmax's input. Parameters with requires_grad False stay.
+    x_train, y_train: float32 (N, C, ...) and integers (N,), classes counted from 0. x_val, y_val: for early stopping.
+    loss: (logits, labels) -> mean over the batch; by default cross-entropy with the settings' class weights.
+    extra_loss: a term to add; needs a raised program.
+    checkpoint: file that keeps the best state_dict should the run be interrupted.
+
+    Raises UnsupportedModelError if the head is no classifier's, InputError if labels and head do not fit, if there are
+    fewer than two samples, if nothing is trainable or if the loss stops being finite, TrainingInterruptedError on
+    Ctrl-C.
+    """
+    classes = check_classifier(module, x_train, y_train)
+    if settings.early_stopping != "none" and (x_val is None or y_val is None or not len(y_val)):
+        raise InputError(f"early stopping on {settings.early_stopping} needs validation samples; there are none")
+    started = time.monotonic()
+    device = open_device(settings.device)
+    module = copy.deepcopy(module).to(device.torch_device)
+    view = view_for_training(module, extra_loss.observed if extra_loss else ())
+    parameters = [parameter for parameter in view.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise InputError("training: every parameter has requires_grad False; there is nothing to train")
+    optimizer = make_optimizer(parameters, settings)
+    network, stepper = device.set_up(view, optimizer)
+
+    x = torch.tensor(x_train, dtype=torch.float32, device=device.torch_device)
+    y = torch.tensor(y_train, dtype=torch.int64, device=device.torch_device)
+    loss = loss or make_cross_entropy(y_train, classes, settings, device)
+    judge = Judge(settings, view, loss, x_val, y_val)
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer,
+        factor=settings.plateau_factor,
+        patience=settings.plateau_patience if settings.schedule == "plateau" else settings.epochs,
+        min_lr=settings.min_learning_rate,
+    )
+    best = BestState(module, checkpoint)
+    history: list[Epoch] = []
+    stopped_by = "epochs"
+    estimated = False
+    random_devices = [device.torch_device] if device.torch_device.type == "cuda" else []
+    with (
+        limit_threads(min(len(x), settings.batch_size) * x[0].numel()),
+        torch.random.fork_rng(devices=random_devices),
+        progress.step(title, total=settings.epochs) as step,
+    ):
+        torch.manual_seed(settings.seed)
+        shuffler = torch.Generator().manual_seed(settings.seed)
+        try:
+            while len(history) < settings.epochs:
+                learning_rate = optimizer.param_groups[0]["lr"]
+                with fast_depthwise(view):
+                    view.train()
+                    epoch_loss, accuracy = run_epoch(
+                        network, x, y, stepper, loss, extra_loss, settings.batch_size, shuffler, device
+                    )
+                check_finite(epoch_loss, len(history) + 1, settings)
+                epoch = judge.judge(Epoch(epoch_loss, accuracy, learning_rate))
+                history.append(epoch)
+                if judge.improved:
+                    best.keep(len(history))
+                if settings.schedule == "plateau":
+                    schedule.step(epoch.loss if epoch.validation_loss is None else epoch.validation_loss)
+                step.advance(1, **describe(epoch, settings))
+                elapsed = time.monotonic() - started
+                if not estimated and (len(history) == min(5, settings.epochs) or elapsed > 2):
+                    progress.note(estimate_time(title, elapsed / len(history), settings))
+                    estimated = True
+                if judge.epochs_since_best >= settings.patience and settings.early_stopping != "none":
+                    stopped_by = "early stopping"
+                    break
+                if settings.time_limit_s is not None and elapsed > settings.time_limit_s:
+                    stopped_by = "time limit"
+                    break
+        except KeyboardInterrupt:
+            path = best.write()
+            raise TrainingInterruptedError(explain_interruption(title, history, best, path, settings), path) from None
+    best.restore()
+    module = module.cpu().eval()
+    return TrainResult(module, tuple(history), best.epoch, stopped_by, time.monotonic() - started)
+
+
+def check_classifier(module: nn.Module, x: np.ndarray, y: np.ndarray, *, classes: int | None = None) -> int:
+    """The width of the classifier's head, after checking that these samples and labels fit the model.
+
+    classes: the number of classes of the data set, if the head must have exactly as many outputs.
+
+    Raises UnsupportedModelError for a head that is no classifier's, InputError for what else does not fit.
+    """
+    if len(x) != len(y):
+        raise InputError(f"{len(x)} training samples, {len(y)} labels; there must be one label for each sample")
+    if len(x) < 2:
+        raise InputError(f"{len(x)} training samples; there must be at least 2")
+    if isinstance(module, fx.GraphModule):
+        find_head(module)
+    shape = predict(module, x[:2]).shape
+    if len(shape) != 2 or shape[0] != 2 or shape[1] < 2:
+        found = f"2 samples give an output of shape {shape}"
+        raise UnsupportedModelError(f"the head is no classifier's: {found}; {HEADS}. {WAY_OUT}.")
+    lowest, highest = int(y.min()), int(y.max())
+    if lowest < 0 or highest >= shape[1]:
+        raise InputError(
+            f"labels go from {lowest} to {highest}, but the model's head has {shape[1]} outputs (classes 0 to "
+            f"{shape[1] - 1}); use the data that the model was made for"
+        )
+    if classes is not None and classes != shape[1]:
+        raise InputError(
+            f"the data has {classes} classes, but the model's head has {shape[1]} outputs; use the data that the model "
+            "was made for"
+        )
+    return shape[1]
+
+
+def view_for_training(module: nn.Module, observed: tuple[str, ...]) -> nn.Module:
+    """A module that shares all layers with `module` and gives out its logits, then the observed nodes' tensors."""
+    if isinstance(module, fx.GraphModule):
+        return view_nodes(module, (find_head(module).node, *observed))
+    if observed:
+        raise InputError("a loss on inner tensors needs a raised program; use edgeprune.load.raise_module first")
+    return module
+
+
+def make_optimizer(parameters: list[nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:
+    """Adam or SGD, fused (one call for all parameters)."""
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters,
+            settings.learning_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+    return torch.optim.Adam(parameters, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+
+
+def make_cross_entropy(y: np.ndarray, classes: int, settings: TrainSettings, device: Device) -> Loss:
+    """Cross-entropy, mean over a batch, with the settings' class weights."""
+    weights = None
+    if settings.class_weights == "balanced":
+        weights = balance_classes(y, classes).to(device.torch_device)
+    return lambda logits, labels: functional.cross_entropy(logits, labels, weights)
+
+
+def check_finite(loss: float, epoch: int, settings: TrainSettings) -> None:
+    """Raises InputError if the training loss is NaN or infinite."""
+    if not np.isfinite(loss):
+        raise InputError(
+            f"training: the loss is {loss} in epoch {epoch}. Lower the learning rate (now {settings.learning_rate:g}), "
+            "or look for extreme values in the data"
+        )
+
+
+def estimate_time(title: str, seconds_per_epoch: float, settings: TrainSettings) -> str:
+    """A sentence that says how long the run will take at most.
+
+    >>> estimate_time("train", 0.05, TrainSettings(epochs=1500))
+    'train: at most 1 min 15 s (1500 epochs of 50 ms)'
+    """
+    total = seconds_per_epoch * settings.epochs
+    text = f"{title}: at most {format_seconds(total)} ({settings.epochs} epochs of {1000 * seconds_per_epoch:.0f} ms)"
+    if settings.time_limit_s is not None and settings.time_limit_s < total:
+        text += f", stopped by the time limit after {format_seconds(settings.time_limit_s)}"
+    return text
+
+
+def format_seconds(seconds: float) -> str:
+    """Seconds below 60, then minutes, then hours.
+
+    >>> [format_seconds(value) for value in (4.2, 75, 7260)]
+    ['4 s', '1 min 15 s', '2 h 1 min']
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = int(seconds // 60)
+    return f"{minutes} min {seconds % 60:.0f} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def explain_interruption(
+    title: str, history: list[Epoch], best: BestState, path: Path | None, settings: TrainSettings
+) -> str:
+    """What an interrupted user reads."""
+    text = f"{title}: interrupted after {len(history)} of {settings.epochs} epochs. "
+    if path is None:
+        return text + "Nothing was kept. Run the same command again; --time-limit or --epochs ends it sooner"
+    return text + (
+        f"The best state so far (epoch {best.epoch}, training loss {history[best.epoch - 1].loss:.4g}) is in {path}, "
+        "a state_dict for module.load_state_dict(torch.load(...)). Run the same command again to start over; "
+        "--time-limit or --epochs ends it sooner"
+    )
