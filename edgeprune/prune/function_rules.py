@@ -1,0 +1,385 @@
+"""How each family of aten functions carries labels: one rule per family, all listed in FUNCTION_RULES.
+
+A rule gets the state and the call_function node and returns the labels of its output in the output's own nesting.
+`surgery_rules` holds the other half: what becomes of the arguments of a node whose tensors shrink.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import fx
+
+from edgeprune.prune.labels import shrink, spread, varying_axes
+from edgeprune.prune.state import Propagation, map_shapes
+
+aten = torch.ops.aten
+
+Rule = Callable[[Propagation, fx.Node], Any]
+
+
+def label_function(state: Propagation, node: fx.Node) -> Any:
+    """Labels of a call_function node's output, by the rule of its target."""
+    rule = FUNCTION_RULES.get(node.target)
+    if rule is None and isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags:
+        rule = label_pointwise
+    if rule is None:
+        why = UNPRUNABLE.get(node.target, "is not known to the channel analysis")
+        return state.pin_all(node, f"{node.target} {why}")
+    return rule(state, node)
+
+
+def label_number(state: Propagation, node: fx.Node) -> int:
+    """A node that computes a number: a tensor whose channel count the program computes with keeps its channels."""
+    for source in state.get_tensor_inputs(node):
+        labels = state.labels[source]
+        counts_channels = node.target is not aten.sym_size.int or _axis(labels, node.args[1]) in varying_axes(labels)
+        if counts_channels:
+            state.pin(labels, node, "the program computes with its number of channels")
+    return int(state.get_shape(node))
+
+
+def _axis(labels: torch.Tensor, axis: Any) -> int:
+    return int(axis) % max(labels.dim(), 1)
+
+
+def _rectangular(state: Propagation, value: Any) -> Any:
+    """Every label array of a value made rectangular."""
+    if isinstance(value, torch.Tensor):
+        return state.pool.make_rectangular(value)
+    if isinstance(value, (tuple, list)):
+        return tuple(_rectangular(state, item) for item in value)
+    return value
+
+
+# -- elements move, values stay
+
+
+def label_layout(state: Propagation, node: fx.Node) -> Any:
+    """The operation itself, run on the labels."""
+    target = aten.reshape.default if node.target in (aten.view.default, aten._unsafe_view.default) else node.target
+    return _rectangular(state, state.run_on_labels(node, target))
+
+
+def label_reshape(state: Propagation, node: fx.Node) -> Any:
+    """A layout operation with sizes among its arguments: a computed size of a channel axis can't be rewritten."""
+    result = label_layout(state, node)
+    sizes = node.args[1]
+    for axis in varying_axes(result):
+        if not isinstance(sizes, (list, tuple)) or len(sizes) != result.dim() or not isinstance(sizes[axis], int):
+            state.pin(result, node, "the size of its channel axis is computed by the program")
+    return result
+
+
+def label_unflatten(state: Propagation, node: fx.Node) -> Any:
+    """unflatten(x, dim, sizes)."""
+    result = label_layout(state, node)
+    if varying_axes(result) and not all(isinstance(size, int) for size in node.args[2]):  # type: ignore[union-attr]
+        state.pin(result, node, "the size of its channel axis is computed by the program")
+    return result
+
+
+def label_slice(state: Propagation, node: fx.Node) -> Any:
+    """slice(x, dim, start, end, step): over channels with whole numbers and step 1 only."""
+    arguments = state.get_arguments(node)
+    labels = state.labels[arguments["self"]]
+    if _axis(labels, arguments["dim"]) in varying_axes(labels):
+        bounds = (arguments["start"], arguments["end"])
+        if arguments["step"] != 1 or not all(bound is None or isinstance(bound, int) for bound in bounds):
+            state.pin(labels, node, "a slice of channels with a step or a computed bound")
+    return label_layout(state, node)
+
+
+def label_narrow(state: Propagation, node: fx.Node) -> Any:
+    """narrow(x, dim, start, length): over channels with whole numbers only."""
+    arguments = state.get_arguments(node)
+    labels = state.labels[arguments["self"]]
+    if _axis(labels, arguments["dim"]) in varying_axes(labels) and not (
+        isinstance(arguments["start"], int) and isinstance(arguments["length"], int)
+    ):
+        state.pin(labels, node, "a slice of channels with a computed bound")
+    return label_layout(state, node)
+
+
+def label_select(state: Propagation, node: fx.Node) -> Any:
+    """select(x, dim, index): a channel picked by its number stays; the others may go."""
+    arguments = state.get_arguments(node)
+    labels = state.labels[arguments["self"]]
+    if _axis(labels, arguments["dim"]) in varying_axes(labels):
+        if not isinstance(arguments["index"], int):
+            return state.pin_all(node, "picks a channel by a computed number")
+        state.pin(state.run_on_labels(node), node, "picked by its channel number")
+    return label_layout(state, node)
+
+
+def label_unbind(state: Propagation, node: fx.Node) -> Any:
+    """unbind(x, dim): taking channels apart one by one keeps them all."""
+    arguments = state.get_arguments(node)
+    labels = state.labels[arguments["self"]]
+    if _axis(labels, arguments["dim"]) in varying_axes(labels):
+        state.pin(labels, node, "channels are taken apart one by one")
+    return label_layout(state, node)
+
+
+def label_concatenation(state: Propagation, node: fx.Node) -> Any:
+    """cat(tensors, dim). Along another axis than the channels', the operands' channels must agree."""
+    arguments = state.get_arguments(node)
+    operands = [state.labels[source] for source in arguments["tensors"]]
+    axis = _axis(operands[0], arguments["dim"])
+    varying = [varying_axes(labels) for labels in operands]
+    if any(axis in axes for axes in varying) or not any(varying):
+        return _rectangular(state, _join(operands, axis))
+    return _agree(state, [labels.narrow(axis, 0, 1) for labels in operands], state.get_shape(node))
+
+
+def _join(operands: list[torch.Tensor], axis: int) -> torch.Tensor:
+    """Concatenated label arrays; axes along which no operand varies stay broadcast."""
+    rank = operands[0].dim()
+    varying = {axis}.union(*(varying_axes(labels) for labels in operands))
+    still = [other for other in range(rank) if other not in varying]
+    shape = list(operands[0].shape)
+    shape[axis] = sum(labels.size(axis) for labels in operands)
+    small = operands
+    for other in still:
+        small = [labels.narrow(other, 0, 1) for labels in small]
+    return torch.cat(small, axis).expand(shape)
+
+
+def _agree(state: Propagation, operands: list[torch.Tensor], shape: torch.Size) -> torch.Tensor:
+    """All operands linked with the one that stands for them, broadcast to `shape`."""
+    main = max(operands, key=_rank_operand)
+    for labels in operands:
+        state.link(main, labels)
+    return _rectangular(state, main.expand(shape))
+
+
+def _rank_operand(labels: torch.Tensor) -> tuple[bool, int, int]:
+    """The operand whose labels stand for all: one with a channel axis, not a parameter with a label per element."""
+    return len(varying_axes(labels)) == 1, shrink(labels).numel(), labels.numel()
+
+
+def label_stack(state: Propagation, node: fx.Node) -> Any:
+    """stack(tensors, dim): the operands' channels must agree."""
+    arguments = state.get_arguments(node)
+    operands = [state.labels[source] for source in arguments["tensors"]]
+    axis = int(arguments["dim"]) % (operands[0].dim() + 1)
+    return _agree(state, [labels.unsqueeze(axis) for labels in operands], state.get_shape(node))
+
+
+def label_padding(state: Propagation, node: fx.Node) -> Any:
+    """pad(x, pad, mode, value): padded channels are new ones, constant and free to go."""
+    arguments = state.get_arguments(node)
+    labels = state.labels[arguments["self"]]
+    amounts, constant = arguments["pad"], arguments.get("mode", "constant") == "constant"
+    varying = varying_axes(labels)
+    shape = state.get_shape(node)
+    for index in range(len(amounts) // 2):
+        axis = labels.dim() - 1 - index
+        before, after = amounts[2 * index], amounts[2 * index + 1]
+        if axis not in varying:
+            labels = _resize(labels, axis, shape[axis])
+        elif (before, after) != (0, 0):
+            if not constant or before < 0 or after < 0:
+                return state.pin_all(node, "pads over channels with their own values, or crops them")
+            parts = [
+                spread(state.make_fresh(before), _replace(labels.shape, axis, before), axis),
+                labels,
+                spread(state.make_fresh(after), _replace(labels.shape, axis, after), axis),
+            ]
+            labels = _join([part for part in parts if part.size(axis)], axis)
+    return _rectangular(state, labels)
+
+
+def _replace(shape: torch.Size, axis: int, size: int) -> list[int]:
+    return [size if other == axis else length for other, length in enumerate(shape)]
+
+
+def _resize(labels: torch.Tensor, axis: int, size: int) -> torch.Tensor:
+    """An axis along which the labels do not vary, at another size."""
+    return labels.narrow(axis, 0, 1).expand(_replace(labels.shape, axis, size))
+
+
+# -- values change element by element
+
+
+def label_pointwise(state: Propagation, node: fx.Node) -> Any:
+    """Each output element depends on the same element of each operand: their labels are linked.
+
+    An operand that is broadcast over the channels (size 1 there: a gain, an attention map) has one value for all of
+    them; it stays, and nothing is linked.
+    """
+    shape = state.get_shape(node)
+    operands = [state.labels[source] for source in state.get_tensor_inputs(node)]
+    if not operands:
+        return state.make_pinned(node, "computed from constants")
+    operands = [labels.reshape((1,) * (len(shape) - labels.dim()) + tuple(labels.shape)) for labels in operands]
+    main = max(operands, key=_rank_operand)
+    axes = varying_axes(main)
+    for labels in operands:
+        if labels is main:
+            continue
+        if axes and not varying_axes(labels) and all(labels.size(axis) == 1 for axis in axes):
+            state.pin(labels, node, "one channel is broadcast over many")
+        else:
+            state.link(main, labels)
+    return _rectangular(state, main.expand(shape))
+
+
+# -- values along some axes are mixed
+
+
+def _mix(state: Propagation, node: fx.Node, labels: torch.Tensor, axes: list[int], text: str) -> Any:
+    """Output labels of an operation that mixes `axes` and may resize them; pins if channels lie there."""
+    if set(axes) & set(varying_axes(labels)):
+        return state.pin_all(node, text)
+
+    def resize(shape: torch.Size) -> torch.Tensor:
+        result = labels
+        for axis in axes:
+            result = _resize(result, axis, shape[axis])
+        return result
+
+    return map_shapes(state.get_shape(node), resize)
+
+
+def make_spatial_rule(rank: int) -> Rule:
+    """Pooling, resampling and bordering of the last `rank` axes."""
+
+    def label_spatial(state: Propagation, node: fx.Node) -> Any:
+        labels = state.labels[node.all_input_nodes[0]]
+        axes = list(range(labels.dim() - rank, labels.dim()))
+        return _mix(state, node, labels, axes, "mixes neighbouring channels")
+
+    return label_spatial
+
+
+def label_along_axes(state: Propagation, node: fx.Node) -> Any:
+    """softmax, cumsum, roll, sort: the output keeps its shape and mixes the axes named by dim or dims."""
+    arguments = state.get_arguments(node)
+    labels = state.labels[arguments["self"]]
+    axes = _get_axes(arguments, labels)
+    return _mix(state, node, labels, axes, f"{node.target} runs over channels")
+
+
+def label_reduction(state: Propagation, node: fx.Node) -> Any:
+    """mean, sum, max, ... over the axes named by dim (all if none is)."""
+    arguments = state.get_arguments(node)
+    labels = state.labels[arguments["self"]]
+    axes = _get_axes(arguments, labels)
+    if set(axes) & set(varying_axes(labels)):
+        return state.pin_all(node, f"{node.target} runs over channels")
+    result = labels
+    for axis in sorted(axes, reverse=True):
+        result = result.narrow(axis, 0, 1) if arguments.get("keepdim") else result.select(axis, 0)
+    return map_shapes(state.get_shape(node), lambda shape: result)
+
+
+def _get_axes(arguments: dict[str, Any], labels: torch.Tensor) -> list[int]:
+    dims = arguments.get("dim", arguments.get("dims"))
+    if dims is None or dims == []:
+        return list(range(labels.dim()))
+    return [_axis(labels, dim) for dim in (dims if isinstance(dims, (list, tuple)) else [dims])]
+
+
+def label_constant(state: Propagation, node: fx.Node) -> Any:
+    """zeros, full, arange, ...: a constant whose sizes stand in the program."""
+    return state.make_pinned(node, "a constant of a fixed shape")
+
+
+def label_item(state: Propagation, node: fx.Node) -> Any:
+    """value[index] of a node with several outputs."""
+    source, index = node.args
+    value = state.labels[source] if isinstance(source, fx.Node) else None
+    if not isinstance(value, (tuple, list)) or not isinstance(index, int):
+        return state.pin_all(node, "indexes a tensor")
+    return value[index]
+
+
+# Each rule with the aten overloads that it is for, "packet.overload".
+FAMILIES: tuple[tuple[Rule, str], ...] = (
+    (
+        label_layout,
+        "permute.default transpose.int t.default numpy_T.default mT.default movedim.int movedim.intlist "
+        "swapaxes.default flatten.using_ints unsqueeze.default squeeze.default squeeze.dim squeeze.dims "
+        "repeat.default repeat_interleave.self_int flip.default chunk.default split.Tensor split_with_sizes.default",
+    ),
+    (label_reshape, "reshape.default view.default _unsafe_view.default expand.default"),
+    (label_unflatten, "unflatten.int"),
+    (label_slice, "slice.Tensor"),
+    (label_narrow, "narrow.default"),
+    (label_select, "select.int"),
+    (label_unbind, "unbind.int"),
+    (label_concatenation, "cat.default concat.default concatenate.default"),
+    (label_stack, "stack.default"),
+    (label_padding, "pad.default constant_pad_nd.default"),
+    (
+        label_pointwise,  # these lack torch's pointwise tag, in one version or another
+        "clone.default contiguous.default detach.default alias.default to.dtype to.dtype_layout to.device "
+        "_to_copy.default type_as.default relu.default relu6.default hardtanh.default hardswish.default "
+        "hardsigmoid.default silu.default selu.default elu.default celu.default mish.default leaky_relu.default "
+        "gelu.default softplus.default softsign.default log_sigmoid.default dropout.default zeros_like.default "
+        "ones_like.default full_like.default clamp.default where.self",
+    ),
+    (
+        label_along_axes,
+        "softmax.int log_softmax.int _softmax.default _log_softmax.default cumsum.default cumprod.default "
+        "logcumsumexp.default roll.default sort.default",
+    ),
+    (
+        label_reduction,
+        "mean.default mean.dim sum.default sum.dim_IntList amax.default amin.default max.default max.dim min.default "
+        "min.dim prod.default prod.dim_int var.default var.dim var.correction std.default std.dim std.correction "
+        "logsumexp.default linalg_vector_norm.default argmax.default argmin.default",
+    ),
+    (
+        make_spatial_rule(1),
+        "max_pool1d.default max_pool1d_with_indices.default avg_pool1d.default adaptive_avg_pool1d.default "
+        "adaptive_max_pool1d.default upsample_nearest1d.default upsample_nearest1d.vec upsample_linear1d.default "
+        "upsample_linear1d.vec reflection_pad1d.default replication_pad1d.default",
+    ),
+    (
+        make_spatial_rule(2),
+        "max_pool2d.default max_pool2d_with_indices.default avg_pool2d.default adaptive_avg_pool2d.default "
+        "adaptive_max_pool2d.default upsample_nearest2d.default upsample_nearest2d.vec upsample_bilinear2d.default "
+        "upsample_bilinear2d.vec upsample_bicubic2d.vec reflection_pad2d.default replication_pad2d.default",
+    ),
+    (
+        make_spatial_rule(3),
+        "max_pool3d.default avg_pool3d.default adaptive_avg_pool3d.default upsample_nearest3d.vec",
+    ),
+    (
+        label_constant,
+        "zeros.default ones.default full.default arange.default arange.start arange.start_step scalar_tensor.default "
+        "eye.default empty.memory_format new_zeros.default new_ones.default new_full.default",
+    ),
+)
+
+
+def get_target(name: str) -> Any:
+    """'softmax.int' -> torch.ops.aten.softmax.int; None in a torch that lacks it."""
+    packet, overload = name.split(".")
+    return getattr(getattr(aten, packet, None), overload, None)
+
+
+FUNCTION_RULES: dict[Any, Rule] = {
+    get_target(name): rule for rule, names in FAMILIES for name in names.split() if get_target(name) is not None
+} | {operator.getitem: label_item}
+
+# Known operations that keep all channels of what they touch, with the reason that is printed.
+_PRODUCT = "multiplies two activations"
+UNPRUNABLE: dict[Any, str] = {
+    get_target(name): why
+    for name, why in {
+        "matmul.default": _PRODUCT,
+        "bmm.default": _PRODUCT,
+        "mm.default": _PRODUCT,
+        "baddbmm.default": _PRODUCT,
+        "einsum.default": _PRODUCT,
+        "scaled_dot_product_attention.default": "is attention: it multiplies queries, keys and values",
+        "multi_head_attention_forward.default": "is attention: it multiplies queries, keys and values",
+    }.items()
+    if get_target(name) is not None
+}

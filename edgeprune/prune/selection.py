@@ -1,0 +1,53 @@
+"""Selection: which units go, given their scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from edgeprune.errors import InputError
+from edgeprune.prune.units import ChannelUnits, guard_units
+
+SCOPES = ("layer", "global")
+
+
+def select_lowest(
+    units: ChannelUnits,
+    scores: Mapping[int, float],
+    ratio: float,
+    scope: str = "layer",
+    *,
+    relative: bool = True,
+) -> frozenset[int]:
+    """The units of the lowest scores; every layer, tensor and parameter keeps at least one channel.
+
+    ratio: share to remove, 0 <= ratio < 1, of the units that can go at all (pinned channels do not count).
+    scope: "layer" removes floor(ratio * n) of the n units of each group of coupled layers, so every layer loses the
+        same share (of a layer that stands alone: the floor(ratio * n) filters of lowest score). "global" removes
+        floor(ratio * n) of all units at once.
+    relative: with scope "global", scores are divided by the mean of their group: sums over filters of different sizes
+        cannot be compared. False for scores that can, such as BatchNorm scales.
+
+    Ties go to the unit that comes first in the program. Units without a score stay.
+    Raises InputError for a ratio outside [0, 1), an unknown scope, or a score that is not a number.
+    """
+    if not 0 <= ratio < 1:
+        raise InputError(f"ratio is {ratio}; allowed are 0 (nothing is removed) up to, but not including, 1")
+    if scope not in SCOPES:
+        raise InputError(f"scope is {scope!r}; allowed: {', '.join(SCOPES)}")
+    for unit, score in scores.items():
+        if not math.isfinite(score):
+            raise InputError(f"unit {unit} scores {score}; the model's weights must be finite")
+    groups = [[unit for unit in group.units if unit in scores] for group in units.groups]
+    ranked = dict(scores)
+    if scope == "global":
+        if relative:
+            for group in groups:
+                mean = sum(scores[unit] for unit in group) / max(len(group), 1)
+                ranked.update((unit, scores[unit] / mean) for unit in group if mean)
+        groups = [[unit for group in groups for unit in group]]
+    dead: set[int] = set()
+    for group in groups:
+        order = sorted(group, key=lambda unit: (ranked[unit], unit))
+        dead.update(order[: math.floor(ratio * len(group) + 1e-9)])  # 0.29 * 100 is 28.999999999999996
+    return guard_units(units, dead, ranked)
