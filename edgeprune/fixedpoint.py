@@ -209,6 +209,15 @@ def get_reciprocal(raw: np.ndarray, integer_bits: int) -> tuple[np.ndarray, np.n
 # --- 16-bit primitives, which only hard_swish uses ---
 
 
+def rounding_divide_by_pot_int16(values: np.ndarray, exponent: int) -> np.ndarray:
+    """RoundingDivideByPOT of int16 values, whose mask overflows for exponents of 16 and more: there it adds one to
+    all but negative values, where plain rounding would give 0. Factors so small make no sense, but must be equal too.
+    """
+    if exponent < 16:
+        return rounding_divide_by_pot(values, exponent)
+    return np.where(np.asarray(values) < 0, -1, 1)
+
+
 def downscale_multiplier_to_int16(multiplier: int) -> int:
     """DownScaleInt32ToInt16Multiplier: the upper 16 bits, rounded, saturating."""
     if multiplier >= INT32_MAX - (1 << 15):

@@ -57,12 +57,12 @@ def leaky_relu_float(call: Call) -> np.ndarray:
 
 
 def leaky_relu_int8(call: Call) -> np.ndarray:
-    """QuantizeLeakyRelu; the real factors are float32, computed from left to right."""
-    scale_in, scale_out = call.scale(call.inputs[0]), call.scale(call.output)
+    """QuantizeLeakyRelu; `alpha` is a float32, the real factors are float64 (LiteRT's are float32)."""
+    scale_in, scale_out = float(call.scale(call.inputs[0])), float(call.scale(call.output))
+    alpha = float(np.float32(call["alpha"]))
     centred = _centred_inputs(call)
-    positive = multiply_by_quantized_multiplier(centred, *quantize_multiplier(float(scale_in / scale_out)))
-    alpha = np.float32(call["alpha"])
-    negative = multiply_by_quantized_multiplier(centred, *quantize_multiplier(float(scale_in * alpha / scale_out)))
+    positive = multiply_by_quantized_multiplier(centred, *quantize_multiplier(scale_in / scale_out))
+    negative = multiply_by_quantized_multiplier(centred, *quantize_multiplier(scale_in * alpha / scale_out))
     return _look_up(call, np.where(centred >= 0, positive, negative) + call.zero_point(call.output))
 
 
@@ -114,15 +114,14 @@ def hard_swish_float(call: Call) -> np.ndarray:
 
 def hard_swish_int8(call: Call) -> np.ndarray:
     """HardSwish on 16-bit fixed point; the names follow TFLite's."""
-    hires_scale = np.float32(1 / 128) * call.scale(call.inputs[0])
-    output_multiplier, output_exponent = quantize_multiplier(float(hires_scale / call.scale(call.output)))
+    hires_scale = float(call.scale(call.inputs[0])) / 128
+    output_multiplier, output_exponent = quantize_multiplier(hires_scale / float(call.scale(call.output)))
     if output_exponent > 0:
         raise call.unsupported(
             f"the input scale {call.scale(call.inputs[0]):.9g} is 128 times the output scale "
             f"{call.scale(call.output):.9g} or more; TFLite's kernel cannot shift left"
         )
-    reluish_scale = np.float32(3.0) / np.float32(32768.0)
-    reluish_multiplier, reluish_exponent = quantize_multiplier(float(hires_scale / reluish_scale))
+    reluish_multiplier, reluish_exponent = quantize_multiplier(hires_scale / (3 / 32768))
     hires = _centred_inputs(call) << 7
     preshift_output = fixedpoint.saturating_rounding_doubling_high_mul_int16(
         hires, fixedpoint.downscale_multiplier_to_int16(output_multiplier)
@@ -136,10 +135,10 @@ def hard_swish_int8(call: Call) -> np.ndarray:
     if reluish_exponent > 0:
         reluish = fixedpoint.saturating_left_shift_int16(reluish, 1)
     elif reluish_exponent < 0:
-        reluish = fixedpoint.rounding_divide_by_pot(reluish, -reluish_exponent)
+        reluish = fixedpoint.rounding_divide_by_pot_int16(reluish, -reluish_exponent)
     reluish = (reluish + (1 << 15)) >> 1  # from [-1, 1] to [0, 1]
     preshift = fixedpoint.saturating_doubling_high_mul_int16(reluish, preshift_output)
-    outputs = fixedpoint.rounding_divide_by_pot(preshift, -output_exponent)
+    outputs = fixedpoint.rounding_divide_by_pot_int16(preshift, -output_exponent)
     return _look_up(call, outputs + call.zero_point(call.output))
 
 

@@ -42,27 +42,27 @@ mul_float = _make_float(np.multiply)
 
 
 def add_int8(call: Call) -> np.ndarray:
-    """AddFunc: both operands to twice the larger scale, times 2**20; scales in float64."""
-    return _add_int8(call, +1, np.float64)
+    """AddFunc: both operands to twice the larger scale, times 2**20, then to the output's; two roundings each time."""
+    return _add_int8(call, +1)
 
 
 def sub_int8(call: Call) -> np.ndarray:
-    """SubElementwise: as add, but TFLite Micro computes the scales' ratios in float32."""
-    return _add_int8(call, -1, np.float32)
+    """SubElementwise: as add, with the second operand taken off."""
+    return _add_int8(call, -1)
 
 
-def _add_int8(call: Call, sign: int, real: type[np.floating]) -> np.ndarray:
-    scales = [real(call.scale(tensor)) for tensor in call.inputs]
-    scale_out = real(call.scale(call.output))
-    twice_largest = real(2) * max(scales)
-    to_output = float(twice_largest / (real(1 << _LEFT_SHIFT) * scale_out))
+def _add_int8(call: Call, sign: int) -> np.ndarray:
+    scales = [float(call.scale(tensor)) for tensor in call.inputs]
+    scale_out = float(call.scale(call.output))
+    twice_largest = 2 * max(scales)
+    to_output = twice_largest / ((1 << _LEFT_SHIFT) * scale_out)
     if to_output >= 1.0:
         raise call.unsupported(
             f"the output scale {scale_out:.9g} is more than 2**19 times finer than the input scale {max(scales):.9g}"
         )
     terms = []
     for values, tensor, scale in zip(_aligned(call), call.inputs, scales, strict=True):
-        multiplier, shift = quantize_multiplier(float(scale / twice_largest))
+        multiplier, shift = quantize_multiplier(scale / twice_largest)
         shifted = (values.astype(np.int64) - call.zero_point(tensor)) << _LEFT_SHIFT
         terms.append(multiply_by_quantized_multiplier(shifted, multiplier, shift))
     multiplier, shift = quantize_multiplier(to_output)

@@ -133,17 +133,13 @@ def fully_connected_float(call: Call) -> np.ndarray:
 
 
 def fully_connected_int8(call: Call) -> np.ndarray:
-    """FullyConnected with per-tensor weights.
-
-    TFLite Micro multiplies input and weight scale in float32 here (in float64 for convolutions), and rounds twice;
-    LiteRT's reference kernel rounds once, hence its entry in the table of limits.
-    """
+    """FullyConnected with per-tensor weights, two roundings (LiteRT's reference kernel rounds once here)."""
     weight_tensor = call.inputs[1]
     call.scale(weight_tensor)  # refuses weights per channel: older TFLite Micro reads them wrongly, without a word
     x, weight = _exact_operands(call, weights_per_output_axis=0)
     sums = _flatten(call, x, weight) @ weight.T
-    product_scale = np.float32(call.scale(call.inputs[0])) * np.float32(call.scale(weight_tensor))
-    multiplier, shift = quantize_multiplier(float(product_scale) / float(call.scale(call.output)))
+    product_scale = float(call.scale(call.inputs[0])) * float(call.scale(weight_tensor))
+    multiplier, shift = quantize_multiplier(product_scale / float(call.scale(call.output)))
     return _requantize_sums(call, sums, multiplier, shift)
 
 
