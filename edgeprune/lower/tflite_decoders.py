@@ -145,11 +145,9 @@ def _decode_fully_connected(view: OperatorView) -> DecodedOperator:
     if view.options.weightsFormat != schema.FullyConnectedOptionsWeightsFormat.DEFAULT:
         raise view.unsupported("the weights are shuffled", "convert the model for portable kernels")
     source, weight = view.shape(0), view.shape(1)
-    per_sample = int(np.prod(source[1:], dtype=np.int64))
-    if len(weight) == 2 and per_sample != weight[1]:
+    if source[-1:] == weight[1:] and any(size != 1 for size in source[1:-1]):
         raise view.unsupported(
-            f"the input {source} holds {per_sample} values per sample, the weights take {weight[1]}",
-            "a dense layer over each position is a convolution with kernel size 1",
+            f"it works on each position of {source}", "use a convolution with kernel size 1 for that"
         )
     return DecodedOperator("fully_connected", (0, 1, 2), {"activation": view.activation()}, is_reshaped=True)
 

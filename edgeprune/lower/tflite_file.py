@@ -88,14 +88,14 @@ class OperatorRecord:
 
 @dataclass(frozen=True, eq=False)
 class FileRecord:
-    """The one subgraph of a file. `layer_names` is empty in files that edgeprune did not write."""
+    """The one subgraph of a file. `layer_names`: one per operator (None: that of its output), or empty."""
 
     name: str
     tensors: tuple[TensorRecord, ...]
     operators: tuple[OperatorRecord, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    layer_names: tuple[str, ...]
+    layer_names: tuple[str | None, ...]
 
 
 def parse_tflite(data: bytes) -> FileRecord:
@@ -187,9 +187,7 @@ class _Parser:
     def _text(self, raw: bytes | None) -> str:
         raw = raw or b""
         self._spend(len(raw))
-        text = raw.decode("utf-8", errors="replace")
-        # names end up in messages and reports: no control characters of other people's making
-        return text if text.isprintable() else "".join(char if char.isprintable() else "?" for char in text)
+        return _replace_controls(raw.decode("utf-8", errors="replace"))
 
     def _indices(self, record: Any, field: str, count: int, lowest: int = 0) -> tuple[int, ...]:
         indices = tuple(int(index) for index in self._vector(record, field))
@@ -267,7 +265,7 @@ class _Parser:
         table.Init(union.Bytes, union.Pos)
         return getattr(schema, f"{table_name}T").InitFromObj(table)
 
-    def _find_layer_names(self, buffers: tuple[memoryview | None, ...], op_count: int) -> tuple[str, ...]:
+    def _find_layer_names(self, buffers: tuple[memoryview | None, ...], op_count: int) -> tuple[str | None, ...]:
         for index in range(self.model.MetadataLength()):
             entry = self.model.Metadata(index)
             if self._text(entry.Name()) == LAYER_NAMES_METADATA and entry.Buffer() < len(buffers):
@@ -275,15 +273,20 @@ class _Parser:
         return ()
 
 
-def _decode_layer_names(data: memoryview | None, op_count: int) -> tuple[str, ...]:
+def _decode_layer_names(data: memoryview | None, op_count: int) -> tuple[str | None, ...]:
     """The names, or () for an entry that is not what the writer writes: names are for reading, not worth a refusal."""
     try:
         names = json.loads(bytes(data or b"").decode("utf-8"))
     except (ValueError, RecursionError):
         return ()
-    if isinstance(names, list) and len(names) == op_count and all(isinstance(name, str) for name in names):
-        return tuple(names)
+    if isinstance(names, list) and len(names) == op_count:
+        return tuple(_replace_controls(name) if isinstance(name, str) else None for name in names)
     return ()
+
+
+def _replace_controls(text: str) -> str:
+    """Names end up in messages and reports: no control characters of other people's making."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else "?" for char in text)
 
 
 def _multiply(sizes: tuple[int, ...]) -> int:

@@ -124,8 +124,9 @@ class _Reader:
         self.ops.append(op)
 
     def _layer_name(self, position: int, record: OperatorRecord) -> str:
-        if self.file.layer_names and self.file.layer_names[position]:
-            return self.file.layer_names[position]
+        name = self.file.layer_names[position] if self.file.layer_names else None
+        if name is not None:
+            return name
         return derive_layer_name(self.names[record.outputs[0]]) if record.outputs else f"operator {position}"
 
     def _find_operands(self, decoded: DecodedOperator, view: OperatorView, layer: str) -> tuple[str, ...]:

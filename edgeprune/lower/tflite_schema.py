@@ -18,7 +18,7 @@ BUFFER_ALIGNMENT = 16  # schema.fbs: `data:[ubyte] (force_align: 16)`; TFLite Mi
 SIGNATURE_KEY = "serving_default"
 RUNTIME_VERSION_METADATA = "min_runtime_version"
 RUNTIME_VERSION_BYTES = 16
-# Names of the user's layers: JSON list in op order, '' where it is `derive_layer_name` of the op's output tensor.
+# Names of the user's layers: JSON list in op order, 0 where it is `derive_layer_name` of the op's output tensor.
 LAYER_NAMES_METADATA = "edgeprune_layers"
 
 TYPE_CODES: Mapping[str, int] = {

@@ -201,8 +201,8 @@ def _describe_metadata(graph: Graph, tables: _Tables) -> list[schema.MetadataT]:
         .encode()
         .ljust(RUNTIME_VERSION_BYTES, b"\0")
     }
-    layer_names = ["" if op.name == derive_layer_name(op.outputs[0]) else op.name for op in graph.ops]
-    if any(layer_names):
+    layer_names = [0 if op.name == derive_layer_name(op.outputs[0]) else op.name for op in graph.ops]
+    if any(name != 0 for name in layer_names):
         entries[LAYER_NAMES_METADATA] = json.dumps(layer_names, ensure_ascii=False, separators=(",", ":")).encode()
     records = []
     for name, data in entries.items():
