@@ -11,7 +11,17 @@ import torch
 aten = torch.ops.aten
 
 # String arguments that choose a variant of the computation; any other string (a file name) is refused.
-_STRING_ARGUMENTS = {"padding", "approximate", "equation", "mode", "rounding_mode", "indexing", "reduce", "ord"}
+_STRING_ARGUMENTS = {
+    "padding",
+    "approximate",
+    "equation",
+    "mode",
+    "rounding_mode",
+    "indexing",
+    "reduce",
+    "norm",
+    "pad_mode",
+}
 
 _FACTORIES = {
     "zeros",

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
-from edgeprune.errors import InputError, UnsupportedModelError
+from edgeprune.errors import UnsupportedModelError
 from edgeprune.load.operators import ASSERTIONS, find_op_problem, get_op_name, is_decomposed
-from edgeprune.load.raising_batch import check_batch_free, free_batch_size
+from edgeprune.load.raising_batch import check_batch_free, free_batch_size, read_constant_size
 from edgeprune.load.raising_layers import LAYERS, LayerCall, NotALayer, ProgramState, bind_arguments
+from edgeprune.load.raising_modes import compare_modes
 from edgeprune.load.raising_writes import MemoryMap, find_functional_twin, is_write
 from edgeprune.load.tracing import describe_node, export_module, silence_torch
 
@@ -56,10 +57,11 @@ def raise_module(module: nn.Module, example: Tensor, *, compare_training: bool =
     compare_training: export train mode too, and note what it does that eval mode doesn't: branches on `self.training`,
         frozen BatchNorms. The raised module is always the eval form with live dropout and BatchNorm.
     """
-    raised = raise_program(export_module(module, example))
+    program = export_module(module, example)
+    raised = raise_program(program)
     _restore_momentum(raised, module)
     if compare_training:
-        raised.meta["raise_notes"] += _compare_modes(raised, module, example)
+        raised.meta["raise_notes"] += compare_modes(program, module, example)
     return raised
 
 
@@ -96,12 +98,13 @@ class _Raiser:
         raised.graph.lint()
         raised.recompile()
         raised.eval()
-        batch, *sample_shape = input_node.meta["val"].shape
-        if isinstance(batch, int):
-            free_batch_size(raised, batch)
         self._note_unused_parameters(raised)
-        if all(isinstance(size, int) for size in sample_shape):
-            check_batch_free(raised, tuple(sample_shape), input_node.meta["val"].dtype)
+        batch, *sample_shape = map(read_constant_size, input_node.meta["val"].shape)
+        if batch is not None:
+            free_batch_size(raised, batch)
+        sizes = [size for size in sample_shape if size is not None]
+        if len(sizes) == len(sample_shape):
+            check_batch_free(raised, tuple(sizes), input_node.meta["val"].dtype)
         raised.meta["raise_notes"] = tuple(dict.fromkeys(self.notes))
         return raised
 
@@ -271,6 +274,11 @@ def _check_supported(node: fx.Node) -> None:
                 f"{describe_node(node)}: the program was decomposed, which loses dropout and BatchNorm training. Save "
                 "torch.export.export(model, ...) itself, without run_decompositions(); or use edgeprune.save_model"
             )
+        if target is aten.instance_norm.default and node.args[3] is not None:
+            raise UnsupportedModelError(
+                f"{describe_node(node)}: InstanceNorm with running statistics is not supported; "
+                "use track_running_stats=False, or BatchNorm"
+            )
         return
     module = getattr(target, "__module__", "")
     if module in ("_operator", "math") or str(getattr(target, "__name__", "")).startswith("sym_"):
@@ -312,34 +320,3 @@ def _restore_momentum(raised: fx.GraphModule, module: nn.Module) -> None:
             resolved.append(f"{name}: its momentum is lost")
     notes = raised.meta["raise_notes"]
     raised.meta["raise_notes"] = tuple(note for note in notes if not note.startswith(tuple(resolved)))
-
-
-def _compare_modes(raised: fx.GraphModule, module: nn.Module, example: Tensor) -> tuple[str, ...]:
-    """What the module does in train mode only."""
-    try:
-        program = export_module(module, example, training=True)
-        trained = raise_program(program)
-    except (UnsupportedModelError, InputError) as error:
-        return (f"train mode could not be compared with eval mode: {error}",)
-    notes = []
-    frozen = [
-        str(node.args[1].target).rpartition(".")[0] if isinstance(node.args[1], fx.Node) else node.name
-        for node in program.module(check_guards=False).graph.nodes
-        if node.target is aten.batch_norm.default and not bind_arguments(aten.batch_norm.default, node)["training"]
-    ]
-    if frozen:
-        notes.append(f"BatchNorm kept in eval mode by the model's train(), but trained here: {', '.join(frozen)}")
-    if _list_calls(raised) != _list_calls(trained):
-        notes.append(
-            "forward() does something else in train mode (self.training); the eval form is compiled and trained"
-        )
-    return tuple(notes)
-
-
-def _list_calls(module: fx.GraphModule) -> list[str]:
-    """The program without names, to compare two."""
-    order = {node: index for index, node in enumerate(module.graph.nodes)}
-    return [
-        repr((node.op, str(node.target), fx.node.map_arg((node.args, node.kwargs), lambda other: order[other])))
-        for node in module.graph.nodes
-    ]

@@ -100,15 +100,17 @@ class ProgramState:
         return self.tensors[str(node.target)]
 
 
-def find_module_name(node: fx.Node, kind: str) -> str:
-    """The name of the user's own module that made this call, if its class name contains `kind`; else ''."""
+def find_module_name(node: fx.Node, layer_class: type[nn.Module]) -> str:
+    """The name of the user's module that made this call, if it is a layer of exactly this class; else ''."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     if not stack:
         return ""
     name, module_type = stack[-1]
-    class_name = module_type.__name__ if isinstance(module_type, type) else str(module_type).rpartition(".")[2]
+    if isinstance(module_type, type):
+        module_type = f"{module_type.__module__}.{module_type.__qualname__}"
     name = re.sub(r"@\d+", "", str(name))  # torch.export marks the second call of a module as name@1
-    return name if kind in class_name and re.fullmatch(r"\w+(\.\w+)*", name) else ""
+    is_layer = module_type == f"{layer_class.__module__}.{layer_class.__qualname__}"
+    return name if is_layer and re.fullmatch(r"\w+(\.\w+)*", name) else ""
 
 
 def find_owner_name(*operands: fx.Node | None) -> str:
@@ -155,10 +157,11 @@ def raise_convolution(node: fx.Node, arguments: Arguments, state: ProgramState) 
         return layer
 
     key = (layer_class, id(weight), id(bias), repr(options))
-    return LayerCall(find_owner_name(arguments["weight"]), key, build, arguments["input"])
+    name = find_module_name(node, layer_class) or find_owner_name(arguments["weight"])
+    return LayerCall(name, key, build, arguments["input"])
 
 
-def raise_linear(_node: fx.Node, arguments: Arguments, state: ProgramState) -> LayerCall:
+def raise_linear(node: fx.Node, arguments: Arguments, state: ProgramState) -> LayerCall:
     """linear."""
     weight, bias = state.read_weight(arguments["weight"]), state.read_weight(arguments["bias"])
     assert weight is not None
@@ -180,7 +183,7 @@ def raise_batch_norm(node: fx.Node, arguments: Arguments, state: ProgramState) -
     if layer_class is None or (weight is None) != (bias is None):
         raise NotALayer("no BatchNorm of torch.nn has this form")
     owners = [arguments[name] for name in ("weight", "running_mean")]
-    name = find_owner_name(*owners) or find_module_name(node, "BatchNorm")
+    name = find_owner_name(*owners) or find_module_name(node, layer_class)
     momentum, note = arguments["momentum"], ""
     if momentum == 0.0 and not arguments["training"]:
         momentum = None
@@ -201,7 +204,7 @@ def raise_batch_norm(node: fx.Node, arguments: Arguments, state: ProgramState) -
 def raise_layer_norm(node: fx.Node, arguments: Arguments, state: ProgramState) -> LayerCall:
     """layer_norm over the last axes."""
     weight, bias = state.read_weight(arguments["weight"]), state.read_weight(arguments["bias"])
-    name = find_owner_name(arguments["weight"]) or find_module_name(node, "LayerNorm")
+    name = find_owner_name(arguments["weight"]) or find_module_name(node, nn.LayerNorm)
     shape = list(arguments["normalized_shape"])
 
     def build() -> nn.Module:
@@ -218,7 +221,7 @@ def raise_group_norm(node: fx.Node, arguments: Arguments, state: ProgramState) -
     weight, bias = state.read_weight(arguments["weight"]), state.read_weight(arguments["bias"])
     if (weight is None) != (bias is None):
         raise NotALayer("nn.GroupNorm has both weight and bias, or neither")
-    name = find_owner_name(arguments["weight"]) or find_module_name(node, "GroupNorm")
+    name = find_owner_name(arguments["weight"]) or find_module_name(node, nn.GroupNorm)
     groups, channels = arguments["num_groups"], arguments["input"].meta["val"].shape[1]
 
     def build() -> nn.Module:
@@ -244,16 +247,25 @@ def raise_prelu(_node: fx.Node, arguments: Arguments, state: ProgramState) -> La
 
 
 def raise_dropout(node: fx.Node, arguments: Arguments, _state: ProgramState) -> LayerCall:
-    """dropout and feature_dropout; the `train` argument gives way to the module's own mode."""
-    layer_class: type[nn.Module] = nn.Dropout
-    if "feature" in str(node.target):
-        rank = arguments["input"].meta["val"].dim()
+    """The dropouts; their `train` argument gives way to the module's own mode."""
+    kind = str(node.target).removeprefix("aten.").partition(".")[0].rstrip("_")
+    rank = arguments["input"].meta["val"].dim()
+    if kind == "feature_dropout":
         if rank not in (3, 4, 5):
-            raise NotALayer(f"channel dropout on {rank} axes")
-        layer_class = {3: nn.Dropout1d, 4: nn.Dropout2d, 5: nn.Dropout3d}[rank]
-    name = find_module_name(node, "Dropout")
+            raise NotALayer(f"channel dropout on {rank} axes; it stays off")
+        layer_class: type[nn.Module] = {3: nn.Dropout1d, 4: nn.Dropout2d, 5: nn.Dropout3d}[rank]
+    else:
+        layer_class = _DROPOUTS[kind]
+    name = find_module_name(node, layer_class)
     key = ("dropout", name or node.name, layer_class, arguments["p"])
     return LayerCall(name or "dropout", key, lambda: layer_class(arguments["p"]), arguments["input"])
+
+
+_DROPOUTS = {
+    "dropout": nn.Dropout,
+    "alpha_dropout": nn.AlphaDropout,
+    "feature_alpha_dropout": nn.FeatureAlphaDropout,
+}
 
 
 def raise_recurrent(node: fx.Node, arguments: Arguments, state: ProgramState) -> LayerCall:
@@ -262,7 +274,7 @@ def raise_recurrent(node: fx.Node, arguments: Arguments, state: ProgramState) ->
         raise UnsupportedModelError(f"{describe_node(node)}: packed sequences are not supported; pad to one length")
     starts = arguments["hx"] if isinstance(arguments["hx"], (list, tuple)) else [arguments["hx"]]
     if not all(start.target in (aten.zeros.default, aten.new_zeros.default) for start in starts):
-        raise NotALayer("its initial state is not zero")
+        raise NotALayer("its initial state is not zero (dropout between its layers, if any, stays off)")
     parameters = [state.read_weight(parameter) for parameter in arguments["params"]]
     directions = 2 if arguments["bidirectional"] else 1
     per_layer = 4 if arguments["has_biases"] else 2
@@ -311,6 +323,8 @@ LAYERS: dict[torch._ops.OpOverload, RaiseLayer] = {
     aten.prelu.default: raise_prelu,
     aten.dropout.default: raise_dropout,
     aten.feature_dropout.default: raise_dropout,
+    aten.alpha_dropout.default: raise_dropout,
+    aten.feature_alpha_dropout.default: raise_dropout,
     aten.gru.input: raise_recurrent,
     aten.gru.data: raise_recurrent,
     aten.lstm.input: raise_recurrent,

@@ -8,6 +8,7 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator
+from pathlib import PurePath
 
 import torch
 from torch import Tensor, fx, nn
@@ -51,17 +52,17 @@ def export_module(module: nn.Module, example: Tensor, *, training: bool = False)
 def find_source_line(stack_trace: str | None) -> str:
     """Where in the user's code: 'net.py:12: x = x.view(2, -1)', or '' if it isn't known.
 
-    The last frame outside torch of a trace as Python prints it.
+    The last frame outside torch of a trace as Python prints it. The folder is left out: messages go into reports.
 
     >>> find_source_line('  File "/home/me/net.py", line 12, in forward\\n    x = x.view(2, -1)')
-    '/home/me/net.py:12: x = x.view(2, -1)'
+    'net.py:12: x = x.view(2, -1)'
     """
     frames = re.findall(r'File "([^"]+)", line (\d+)[^\n]*\n[ \t]*([^\n]*)', stack_trace or "")
     own = [frame for frame in frames if "/torch/" not in frame[0] and not frame[0].startswith("<")]
     if not own:
         return ""
     path, line, code = own[-1]
-    return f"{path}:{line}: {code.strip()}"
+    return f"{PurePath(path).name}:{line}: {code.strip()}"
 
 
 def _export(module: nn.Module, batch: Tensor, batch_dim: object) -> ExportedProgram:
@@ -131,7 +132,8 @@ def silence_torch() -> Iterator[None]:
     # the fused attention of nn.MultiheadAttention is for inference only and would hide its layers
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        dump = io.StringIO()
+        with warnings.catch_warnings(), contextlib.redirect_stdout(dump), contextlib.redirect_stderr(dump):
             warnings.simplefilter("ignore")
             yield
     finally:
