@@ -31,7 +31,6 @@ import dataclasses
 import difflib
 import functools
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, time
@@ -41,12 +40,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, g
 from annotated_types import Ge, Gt, Lt
 
 from edgeprune.errors import InputError
+from edgeprune.toml_file import read_toml
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 FILE_NAME = "edgeprune.toml"
-_MOST_BYTES = 1024**2  # settings are a page; more is some other file
 
 _FORBID = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
@@ -175,7 +174,7 @@ def load_config(path: Path | str) -> Config:
     Raises InputError naming the file, the table and the key; for an unknown key also the nearest known one.
     """
     path = Path(path)
-    content = _read_toml(path)
+    content = read_toml(path, "settings file")
     for name, value in content.items():
         if name not in TABLES and name != "budget":
             raise InputError(f"{path.name}: {_describe_unknown_table(name, value)}")
@@ -223,23 +222,6 @@ def load_config_options(config_path: Path | None, model: Path | str) -> dict[str
     if str(options.get("target", "")).endswith(".toml"):
         options["target"] = str(folder / options["target"])
     return options
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise InputError(f"{path.name} is {path.stat().st_size:,} bytes; a settings file has a page of text")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such settings file") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path.name} is not text in UTF-8 (byte {error.start}); a TOML file is expected") from error
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path.name} is not valid TOML: {error}") from error
-    except RecursionError as error:
-        raise InputError(f"{path.name} is nested too deeply to be a settings file") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _check_table(source: str, table: str, values: dict[str, Any]) -> Any:
