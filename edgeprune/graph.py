@@ -21,7 +21,7 @@ from types import MappingProxyType
 import numpy as np
 
 from edgeprune.errors import EdgepruneError
-from edgeprune.ops import OPS, AttributeValue
+from edgeprune.ops import OPS, AttributeValue, ShapeError
 
 DTYPES = {"float32": np.float32, "int8": np.int8, "int16": np.int16, "int32": np.int32, "int64": np.int64}
 
@@ -172,12 +172,10 @@ def verify_graph(graph: Graph) -> None:
             raise GraphError(f"input {name} is missing or constant")
         known.add(name)
     for op in graph.ops:
-        if op.kind not in OPS:
-            raise GraphError(f"{op.name}: unknown op kind {op.kind}")
         missing = [name for name in op.inputs if name not in known]
         if missing:
             raise GraphError(f"{op.name} ({op.kind}) reads {missing[0]} before it is written")
-        expected = OPS[op.kind].infer_shape(op.attrs, [graph.tensors[name].shape for name in op.inputs])
+        expected = infer_output_shape(graph, op)
         for name in op.outputs:
             if name in known:
                 raise GraphError(f"{op.name} ({op.kind}) writes {name} a second time")
@@ -191,6 +189,25 @@ def verify_graph(graph: Graph) -> None:
     for name in graph.outputs:
         if name not in known:
             raise GraphError(f"output {name} is never written")
+
+
+def infer_output_shape(graph: Graph, op: Op) -> tuple[int, ...]:
+    """The output's shape by the table of ops; GraphError where kind, operands or attributes don't fit it."""
+    if op.kind not in OPS:
+        raise GraphError(f"{op.name}: unknown op kind {op.kind}; allowed: {', '.join(OPS)}")
+    kind = OPS[op.kind]
+    if set(op.attrs) != set(kind.attributes):
+        raise GraphError(
+            f"{op.name} ({op.kind}): attributes are {', '.join(sorted(op.attrs)) or 'none'}; "
+            f"it has {', '.join(kind.attributes) or 'none'}"
+        )
+    any_number = kind.operands[-1].endswith("*")
+    if len(op.inputs) != len(kind.operands) and not (any_number and op.inputs):
+        raise GraphError(f"{op.name} ({op.kind}): {len(op.inputs)} operands; it takes {', '.join(kind.operands)}")
+    try:
+        return kind.infer_shape(op.attrs, [graph.tensors[name].shape for name in op.inputs])
+    except ShapeError as error:
+        raise GraphError(f"{op.name} ({op.kind}): {error}") from error
 
 
 def cut_op(graph: Graph, index: int) -> Graph:

@@ -29,10 +29,7 @@ class Call:
     values: tuple[np.ndarray, ...]
 
     def __getitem__(self, attribute: str) -> AttributeValue:
-        try:
-            return self.op.attrs[attribute]
-        except KeyError:
-            raise GraphError(f"{self.where}: the attribute {attribute} is missing") from None
+        return self.op.attrs[attribute]
 
     @property
     def where(self) -> str:

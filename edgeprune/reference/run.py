@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import numpy as np
 
 from edgeprune.errors import UnsupportedModelError
-from edgeprune.graph import DTYPES, Graph, GraphError, Op, Tensor
+from edgeprune.graph import DTYPES, Graph, GraphError, Op, Tensor, infer_output_shape
 from edgeprune.ops import OPS
 from edgeprune.reference import activations, elementwise, layers, movement, pooling, values
 from edgeprune.reference.call import Call
@@ -82,6 +82,7 @@ def run_op(op: Op, graph: Graph, inputs: Sequence[np.ndarray]) -> np.ndarray:
     where = f"{op.name} ({op.kind})"
     if len(op.outputs) != 1:
         raise GraphError(f"{where}: it has {len(op.outputs)} outputs; every op has one")
+    infer_output_shape(graph, op)  # the kernels rely on operands and attributes that fit together
     if len(inputs) != len(op.inputs):
         raise GraphError(f"{where}: {len(inputs)} operands were given for {len(op.inputs)} inputs")
     tensors = tuple(graph.tensors[name] for name in op.inputs)
@@ -99,16 +100,12 @@ def run_op(op: Op, graph: Graph, inputs: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _find_kernel(where: str, op: Op, tensors: Sequence[Tensor], output: Tensor) -> Kernel:
-    if op.kind not in KERNELS:
-        raise UnsupportedModelError(f"{where}: the reference has no such op; it has {', '.join(KERNELS)}")
     types = (tensors[0].dtype, output.dtype)
     if types not in KERNELS[op.kind]:
         allowed = ", ".join(f"{first} -> {second}" for first, second in KERNELS[op.kind])
         raise UnsupportedModelError(f"{where}: types are {types[0]} -> {types[1]}; supported: {allowed}")
     operands = OPS[op.kind].operands
-    names = operands if not operands[-1].endswith("*") else operands * len(tensors)
-    if len(names) != len(tensors):
-        raise GraphError(f"{where}: it has {len(tensors)} operands; it takes {', '.join(names)}")
+    names = operands * len(tensors) if operands[-1].endswith("*") else operands
     for name, tensor in zip(names, tensors, strict=True):
         wanted = "int32" if name == "bias" and types[0] == "int8" else types[0]
         if tensor.dtype != wanted:
