@@ -18,6 +18,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
 
 from edgeprune.artifacts import Dataset
 from edgeprune.errors import InputError
@@ -59,7 +60,11 @@ def load_dataset(spec: str, *, seed: int = 0, options: Mapping[str, str] | None 
     if text.startswith("ucr:"):
         _check_options(spec, options, data_ucr.OPTIONS)
         return assemble_dataset(data_ucr.read_archive(text.removeprefix("ucr:")), seed)
+    if not text:
+        raise InputError(f"--data is empty; it takes {FORMS}")
     path = Path(text)
+    if path.name in ("", ".."):  # the current folder and the like: their real names go into the report
+        path = path.resolve()
     reader, allowed = _choose_reader(spec, path)
     _check_options(spec, options, allowed)
     try:
@@ -72,15 +77,15 @@ def load_dataset(spec: str, *, seed: int = 0, options: Mapping[str, str] | None 
 def find_dataset(model_path: Path | str, option: str | None, config: Config | None) -> str:
     """The spec of the dataset that belongs to a model.
 
-    In this order: the --data option; path in [data] of edgeprune.toml (relative to that file's folder);
-    calibration_data/<model stem>.npz below the current folder.
+    In this order: the --data option; path in [data] of edgeprune.toml (relative to that file's folder, its
+    [data.options] appended to the spec); calibration_data/<model stem>.npz below the current folder.
 
     Raises InputError that lists these ways when none gives anything.
     """
     if option:
         return option
     if config is not None and config.data.path:
-        return _resolve_beside(config.data.path, config.folder)
+        return _resolve_beside(config.data.path, config.folder) + _join_options(config.data.options)
     default = Path("calibration_data") / f"{Path(model_path).stem}.npz"
     if default.is_file():
         return str(default)
@@ -96,6 +101,10 @@ def _resolve_beside(spec: str, folder: Path | None) -> str:
     return str(folder / spec)
 
 
+def _join_options(options: Mapping[str, str]) -> str:
+    return "?" + "&".join(f"{key}={quote(value)}" for key, value in options.items()) if options else ""
+
+
 def _split_spec(spec: str, options: dict[str, str]) -> tuple[str, dict[str, str]]:
     """`file.edf?window_s=2` apart; a question mark that is part of an existing file's name stays."""
     if "?" not in spec or Path(spec).exists():
@@ -105,7 +114,7 @@ def _split_spec(spec: str, options: dict[str, str]) -> tuple[str, dict[str, str]
         key, equals, value = part.partition("=")
         if not (equals and key and value):
             raise InputError(f"{spec}: {part!r} is not an option; write them as name=value, joined by &")
-        options[key] = value
+        options[key] = unquote(value)
     return text, options
 
 

@@ -222,6 +222,10 @@ def _encode_labels(
         labels = class_names if by_name else tuple(str(index) for index in range(len(class_names)))
     else:
         class_names = labels = sort_class_names(set(y_train.tolist()))
+    if len(labels) < 2:
+        raise InputError(
+            f"{raw.source}: {y_name} holds one class only ({_shorten(labels)}); a classifier needs at least two"
+        )
     index_of = {label: index for index, label in enumerate(labels)}
     encoded = []
     for where, y in ((y_name, y_train), (y_test_name, y_test)):
@@ -234,10 +238,6 @@ def _encode_labels(
             )
             raise InputError(f"{raw.source}: {where} holds {_shorten(unknown)}, which is not among {allowed}")
         encoded.append(np.array([index_of[label] for label in y.tolist()], dtype=np.int64))
-    if len(labels) < 2:
-        raise InputError(
-            f"{raw.source}: {y_name} holds one class only ({_shorten(labels)}); a classifier needs at least two"
-        )
     if len(y_train) < len(labels):
         raise InputError(
             f"{raw.source}: {len(y_train)} training samples for {len(labels)} classes; every class needs at least one"

@@ -189,7 +189,7 @@ def _choose_channels(source: str, reader: Any, wanted: str | None) -> tuple[list
         names = [name.strip() for name in wanted.split(",") if name.strip()]
         unknown = [name for name in names if name not in labels]
         if unknown or not names:
-            raise InputError(f"{source} has no signal {', '.join(unknown) or wanted!r}; it has {', '.join(labels)}")
+            raise InputError(f"{source} has no signal {', '.join(unknown) or wanted}; it has {', '.join(labels)}")
         channels = [labels.index(name) for name in names]
     if not channels:
         raise InputError(f"{source} holds annotations but no signal; give the recording itself")

@@ -104,20 +104,21 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
             _check_packing(source, [archive.getinfo(keys[key]) for key in wanted])
         with np.load(path, allow_pickle=False) as stored:
             return {key: np.asarray(stored[key]) for key in wanted}
-    except InputError:
+    except (InputError, PermissionError):
         raise
     except (*_DAMAGE, MemoryError) as error:
         if path.stat().st_size == 0:
             raise InputError(f"{source} is empty (0 bytes); a .npz dataset is expected") from error
         raise InputError(
-            f"{source} cannot be read as .npz: {_describe(error)}. It is damaged, truncated or another format; write "
+            f"{source} cannot be read as .npz: {_describe(error, path)}. It is damaged, truncated or another format; "
+            "write "
             "it "
             "again with np.savez_compressed(file, x_train=..., y_train=..., x_test=..., y_test=...)"
         ) from error
 
 
-def _describe(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+def _describe(error: BaseException, path: Path) -> str:
+    text = " ".join(str(error).replace(str(path), path.name).split())
     return text[:200] if text else type(error).__name__
 
 
