@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import os
 import re
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -190,11 +193,19 @@ def _cache_folder() -> Path:
 
 
 def _download(name: str, shipped: Path) -> None:
-    """Let aeon fetch the set into our cache; its own errors differ from version to version, so all are caught."""
+    """Let aeon fetch the set into our cache, whole or not at all.
+
+    aeon's own errors differ from version to version, so all are caught.
+    """
     from aeon.datasets import load_classification
 
+    cache = _cache_folder()
     try:
-        load_classification(name, split="train", extract_path=str(_cache_folder()))
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache, prefix=".") as folder:
+            load_classification(name, split="train", extract_path=folder)
+            shutil.rmtree(cache / name, ignore_errors=True)
+            os.replace(Path(folder) / name, cache / name)
     except Exception as error:
         own = sorted(path.name for path in shipped.iterdir() if (path / f"{path.name}_TRAIN.ts").is_file())
         close = difflib.get_close_matches(name, own, 1)

@@ -238,8 +238,20 @@ def test_failing_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @needs_aeon
-def test_downloaded_set_is_read_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_downloaded_set_is_kept_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def download(name: str, split: str, extract_path: str) -> None:
+        asked.append((name, split))
+        write_pair(Path(extract_path) / name, ".ts", HEADER + "1,2:a\n3,4:b\n", stem=name)
+
+    fake = types.ModuleType("aeon.datasets")
+    fake.load_classification = download  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "aeon.datasets", fake)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    write_pair(data_ucr._cache_folder() / "Mine", ".ts", HEADER + "1,2:a\n3,4:b\n", stem="Mine")
-    dataset = load_dataset("ucr:Mine")
-    assert (dataset.name, dataset.source) == ("Mine", "ucr:Mine")
+    (data_ucr._cache_folder() / "Mine").mkdir(parents=True)  # left by a download that broke off
+    for _ in range(2):
+        dataset = load_dataset("ucr:Mine")
+        assert (dataset.name, dataset.source) == ("Mine", "ucr:Mine")
+    assert asked == [("Mine", "train")]
+    assert [path.name for path in data_ucr._cache_folder().iterdir()] == ["Mine"]
