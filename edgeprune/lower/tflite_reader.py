@@ -19,11 +19,11 @@ import numpy as np
 
 from edgeprune.errors import InputError, UnsupportedModelError
 from edgeprune.graph import DTYPES, Graph, GraphError, Op, Quant, Tensor, verify_graph
-from edgeprune.lower.operand_rules import BIAS_DTYPES, WEIGHTED_KINDS, find_operand_fault, find_type_fault
+from edgeprune.lower.operand_rules import BIAS_DTYPES, WEIGHTED_KINDS, find_attribute_fault, find_type_fault
 from edgeprune.lower.tflite_decoders import DECODERS, DecodedOperator, OperatorView
 from edgeprune.lower.tflite_file import FileRecord, OperatorRecord, TensorRecord, parse_tflite, read_values
 from edgeprune.lower.tflite_schema import TYPE_CODES, derive_layer_name
-from edgeprune.ops import OPS
+from edgeprune.ops import OPS, ShapeError
 
 _DTYPES = {name.upper(): name for name in TYPE_CODES}
 # Where weights have their output channels. With one channel the file can't tell per-channel from per-tensor scales.
@@ -79,6 +79,21 @@ class _Reader:
             self.tensors[name] = _make_tensor(name, self.file.tensors[index])
         return self.tensors[name]
 
+    def _infer_shape(self, op: Op, view: OperatorView) -> tuple[int, ...]:
+        """The shape of the op's output, once all is found to fit together."""
+        fault = find_type_fault(op, self.tensors)
+        if fault is not None:
+            raise view.unsupported(
+                fault, "convert the model to float32, or to int8 throughout (full integer quantization)"
+            )
+        fault = find_attribute_fault(op, self.tensors)
+        if fault is not None:
+            raise view.contradiction(fault)
+        try:
+            return OPS[op.kind].infer_shape(op.attrs, [self.tensors[name].shape for name in op.inputs])
+        except ShapeError as error:
+            raise view.contradiction(str(error)) from error
+
     def _add_tensor(self, tensor: Tensor) -> str:
         """Take in a tensor that the file does not have, under a fresh name."""
         name = _make_unique(tensor.name, {*self.names, *self.tensors})
@@ -114,13 +129,14 @@ class _Reader:
         attrs = {name: decoded.attrs[name] for name in OPS[decoded.kind].attributes}
         op = Op(decoded.kind, layer, self._find_operands(decoded, view, layer), (output.name,), attrs)
         self._settle_channel_axes(op)
-        _check_op(op, self.tensors, view)
-        shape = OPS[op.kind].infer_shape(op.attrs, [self.tensors[name].shape for name in op.inputs])
+        shape = self._infer_shape(op, view)
         if decoded.is_reshaped and shape != output.shape:
             between = self._add_tensor(replace(output, name=f"{output.name}/{op.kind}", shape=shape))
             self.ops.append(replace(op, outputs=(between,)))
             op = Op("reshape", f"{layer}/reshape", (between,), (output.name,), {"shape": output.shape})
-            _check_op(op, self.tensors, view)
+            shape = self._infer_shape(op, view)
+        if shape != output.shape:
+            raise view.contradiction(f"its output is declared {output.shape}, computed {shape}")
         self.ops.append(op)
 
     def _layer_name(self, position: int, record: OperatorRecord) -> str:
@@ -161,15 +177,6 @@ class _Reader:
             has_one = tensor.quant is not None and tensor.quant.axis is None and tensor.shape[axis : axis + 1] == (1,)
             if tensor.quant is not None and has_one:
                 self.tensors[name] = replace(tensor, quant=replace(tensor.quant, axis=axis))
-
-
-def _check_op(op: Op, tensors: dict[str, Tensor], view: OperatorView) -> None:
-    fault = find_type_fault(op, tensors)
-    if fault is not None:
-        raise view.unsupported(fault, "convert the model to float32, or to int8 throughout (full integer quantization)")
-    fault = find_operand_fault(op, tensors)
-    if fault is not None:
-        raise view.contradiction(fault)
 
 
 def _name_tensors(records: tuple[TensorRecord, ...]) -> list[str]:
