@@ -130,6 +130,7 @@ def _read_windows(path: Path, options: Mapping[str, str]) -> tuple[np.ndarray, l
         )
     step_s = _read_seconds(path.name, options, "step_s") or window_s
     check_size(path.name, path.stat().st_size * 2)  # 16-bit samples become float32
+    _check_length(path)
     try:
         reader = pyedflib.EdfReader(str(path))
     except (OSError, ValueError, UnicodeError) as error:
@@ -141,6 +142,29 @@ def _read_windows(path: Path, options: Mapping[str, str]) -> tuple[np.ndarray, l
         return _cut_windows(path.name, reader, window_s, step_s, options)
     finally:
         reader.close()
+
+
+def _check_length(path: Path) -> None:
+    """Refuse a truncated recording: its header says how long the file is (EDF specification, 1992).
+
+    edflib notices too, but prints to standard output, where --json would find it. Other damage in the header is left to
+    edflib, which describes it well.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(256)
+        try:
+            header_bytes, records, signals = (int(head[a:b]) for a, b in ((184, 192), (236, 244), (252, 256)))
+            stream.seek(
+                256 + signals * 216
+            )  # the fields of all signals stand one after the other; 216 precede this one
+            samples = sum(int(stream.read(8)) for _ in range(signals))
+        except (ValueError, OSError):  # no numbers, or a negative count of signals
+            return
+    expected, found = header_bytes + records * samples * 2, path.stat().st_size
+    if records >= 0 and found != expected:
+        raise InputError(
+            f"{path.name} has {found:,} bytes, its header says {expected:,}; it is truncated or damaged. Copy it again"
+        )
 
 
 def _read_seconds(source: str, options: Mapping[str, str], key: str) -> float | None:

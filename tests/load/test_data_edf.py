@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -130,13 +131,23 @@ def test_annotations_without_durations(tmp_path: Path) -> None:
         load_dataset(write(tmp_path, ((3, -1, "button"),)) + "?window_s=2")
 
 
-@pytest.mark.parametrize("keep", [0, 10, 300, 4000])
-def test_truncated(tmp_path: Path, keep: int) -> None:
+@pytest.mark.parametrize(
+    ("keep", "message"),
+    [
+        (0, "night.edf cannot be read as EDF"),
+        (10, "night.edf cannot be read as EDF"),
+        (300, "night.edf cannot be read as EDF"),
+        (1100, "night.edf has 1,100 bytes, its header says 8,424; it is truncated"),
+        (8423, "night.edf has 8,423 bytes, its header says 8,424; it is truncated"),
+    ],
+)
+def test_truncated(tmp_path: Path, capfd: pytest.CaptureFixture[str], keep: int, message: str) -> None:
     path = Path(write(tmp_path))
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(InputError, match=r"night.edf cannot be read as EDF") as caught:
+    with pytest.raises(InputError, match=re.escape(message)) as caught:
         load_dataset(f"{path}?window_s=2")
     assert str(tmp_path) not in str(caught.value)
+    assert capfd.readouterr().out == ""
 
 
 def test_random_bytes(tmp_path: Path) -> None:
