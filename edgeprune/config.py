@@ -103,13 +103,13 @@ class PruneConfig:
 class RetrainConfig:
     """[retrain]: how to train; names and meanings as of `prune.TrainSettings`.
 
-    mode: finetune, scratch or none. train: 'pkg.module:function' in place of the built-in loop.
+    mode: finetune, scratch, both or none. train: 'pkg.module:function' in place of the built-in loop.
     time_limit: seconds, or text such as "20m".
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
-    mode: Literal["finetune", "scratch", "none"] | None = None
+    mode: Literal["finetune", "scratch", "both", "none"] | None = None
     train: str | None = None
     epochs: Count | None = None
     batch_size: Annotated[int, Ge(2)] | None = None

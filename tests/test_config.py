@@ -170,3 +170,13 @@ def test_training_names_are_those_of_train_settings() -> None:
 def test_pydantic_is_imported_late() -> None:
     code = "import sys, edgeprune.config; sys.exit('pydantic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_compile_option_that_is_not_about_one_run_has_a_key() -> None:
+    """What the command line offers can be written down once; names as the settings take them."""
+    from edgeprune.settings import CompileSettings
+
+    keys = {item.name for kind in TABLES.values() for item in dataclasses.fields(kind)} - {"path", "options"}
+    keys = keys - {"mode", "samples"} | {"retrain", "calibration_samples", "training", "budgets", "data"}
+    of_one_run = {"model", "config"}
+    assert {item.name for item in dataclasses.fields(CompileSettings)} - of_one_run <= keys
