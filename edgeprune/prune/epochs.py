@@ -35,7 +35,7 @@ class Epoch:
 
 def run_epoch(
     network: nn.Module,
-    x: Tensor,
+    inputs: tuple[Tensor, ...],
     y: Tensor,
     optimizer: torch.optim.Optimizer,
     loss: Loss,
@@ -44,12 +44,15 @@ def run_epoch(
     shuffler: torch.Generator,
     device: Device,
 ) -> tuple[float, float]:
-    """One pass over the shuffled samples; gives back the mean loss and the accuracy, both in train mode."""
-    total = torch.zeros((), device=x.device)
-    hits = torch.zeros((), dtype=torch.int64, device=x.device)
-    for batch in split_batches(torch.randperm(len(x), generator=shuffler).to(x.device), batch_size):
+    """One pass over the shuffled samples; gives back the mean loss and the accuracy, both in train mode.
+
+    inputs: what the network takes, each with all samples along axis 0. y: labels (N,).
+    """
+    total = torch.zeros((), device=y.device)
+    hits = torch.zeros((), dtype=torch.int64, device=y.device)
+    for batch in split_batches(torch.randperm(len(y), generator=shuffler).to(y.device), batch_size):
         labels = y[batch]
-        outputs = network(x[batch])
+        outputs = network(*(part[batch] for part in inputs))
         logits, tensors = (outputs[0], outputs[1:]) if isinstance(outputs, (tuple, list)) else (outputs, ())
         value = loss(logits, labels)
         if extra_loss is not None:
@@ -59,7 +62,7 @@ def run_epoch(
         optimizer.step()
         total += value.detach() * len(batch)
         hits += (logits.detach().argmax(dim=1) == labels).sum()
-    return float(total) / len(x), float(hits) / len(x)
+    return float(total) / len(y), float(hits) / len(y)
 
 
 def split_batches(order: Tensor, batch_size: int) -> Iterator[Tensor]:

@@ -71,8 +71,14 @@ def view_nodes(module: fx.GraphModule, names: Sequence[str]) -> fx.GraphModule:
     graph.graph_copy(module.graph, copies)  # copies all but the output node
     by_name = {original.name: copy for original, copy in copies.items()}
     graph.output(tuple(by_name[name] for name in names))
+    return share_layers(module, graph)
+
+
+def share_layers(module: fx.GraphModule, graph: fx.Graph) -> fx.GraphModule:
+    """A program that runs `graph` on the layers of `module`; it holds only those that its output needs."""
     view = fx.GraphModule(module, graph)
     view.graph.eliminate_dead_code()
+    view.delete_all_unused_submodules()
     view.recompile()
     view.train(module.training)
     return view

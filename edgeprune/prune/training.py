@@ -23,6 +23,7 @@ from edgeprune.prune.checkpoint import BestState, TrainingInterruptedError
 from edgeprune.prune.devices import Device, limit_threads, open_device
 from edgeprune.prune.epochs import Epoch, Judge, Loss, describe, run_epoch
 from edgeprune.prune.fast_training import fast_depthwise
+from edgeprune.prune.frozen_prefix import cut_frozen_prefix
 from edgeprune.prune.inference import predict
 from edgeprune.prune.losses import ExtraLoss, balance_classes
 from edgeprune.prune.program_views import HEADS, WAY_OUT, find_head, view_nodes
@@ -83,11 +84,11 @@ def train_model(
     parameters = [parameter for parameter in view.parameters() if parameter.requires_grad]
     if not parameters:
         raise InputError("training: every parameter has requires_grad False; there is nothing to train")
-    optimizer = make_optimizer(parameters, settings)
-    network, stepper = device.set_up(view, optimizer)
-
     x = torch.tensor(x_train, dtype=torch.float32, device=device.torch_device)
     y = torch.tensor(y_train, dtype=torch.int64, device=device.torch_device)
+    core, inputs = cache_frozen_maps(view, x)
+    optimizer = make_optimizer(parameters, settings)
+    network, stepper = device.set_up(core, optimizer)
     loss = loss or make_cross_entropy(y_train, classes, settings, device)
     judge = Judge(settings, view, loss, x_val, y_val)
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
@@ -114,7 +115,7 @@ def train_model(
                 with fast_depthwise(view):
                     view.train()
                     epoch_loss, accuracy = run_epoch(
-                        network, x, y, stepper, loss, extra_loss, settings.batch_size, shuffler, device
+                        network, inputs, y, stepper, loss, extra_loss, settings.batch_size, shuffler, device
                     )
                 check_finite(epoch_loss, len(history) + 1, settings)
                 epoch = judge.judge(Epoch(epoch_loss, accuracy, learning_rate))
@@ -180,6 +181,15 @@ def view_for_training(module: nn.Module, observed: tuple[str, ...]) -> nn.Module
     if observed:
         raise InputError("a loss on inner tensors needs a raised program; use edgeprune.load.raise_module first")
     return module
+
+
+def cache_frozen_maps(view: nn.Module, x: torch.Tensor) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    """What to train in place of `view`, and its inputs for all samples: x, and what frozen filters make of it."""
+    cut = cut_frozen_prefix(view) if isinstance(view, fx.GraphModule) else None
+    maps = cut.compute_maps(x) if cut is not None else None
+    if cut is None or maps is None:
+        return view, (x,)
+    return cut.rest, (x, *maps)
 
 
 def make_optimizer(parameters: list[nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:

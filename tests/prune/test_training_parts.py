@@ -12,6 +12,7 @@ from edgeprune.load import raise_module
 from edgeprune.models import build_model
 from edgeprune.prune.batchnorm import recalibrate_batchnorm
 from edgeprune.prune.fast_training import fast_depthwise
+from edgeprune.prune.frozen_prefix import cut_frozen_prefix
 from edgeprune.prune.inference import predict
 
 
@@ -98,3 +99,42 @@ def test_predict_runs_in_eval_mode_and_puts_the_mode_back() -> None:
     assert first.dtype == np.float32
     assert [layer.training for layer in net] == [False, True, True]
     np.testing.assert_allclose(first, predict(net, x), atol=1e-6)  # batches of another size
+
+
+def test_frozen_filters_are_cut_off_and_computed_once() -> None:
+    torch.manual_seed(0)
+    lite = raise_module(build_model("lite", in_channels=1, classes=2).eval(), torch.zeros(2, 1, 24))
+    cut = cut_frozen_prefix(lite)
+    assert cut is not None
+    x = torch.randn(5, 1, 24)
+    maps = cut.compute_maps(x)
+    assert maps is not None
+    assert [tuple(part.shape) for part in maps] == [(5, 17, 24)]
+    with torch.no_grad():
+        assert torch.equal(cut.rest(x, *maps), lite(x))
+    rest = {name for name, _ in cut.rest.named_parameters()}
+    assert rest == {name for name, parameter in lite.named_parameters() if parameter.requires_grad}
+    assert cut.rest.get_parameter("head.weight") is lite.get_parameter("head.weight")
+
+
+def test_maps_that_do_not_fit_the_cache_are_computed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    lite = raise_module(build_model("lite", in_channels=1, classes=2).eval(), torch.zeros(2, 1, 24))
+    cut = cut_frozen_prefix(lite)
+    assert cut is not None
+    monkeypatch.setattr("edgeprune.prune.frozen_prefix.MAX_CACHE_BYTES", 5 * 17 * 24 * 4 - 1)
+    assert cut.compute_maps(torch.zeros(5, 1, 24)) is None
+
+
+def test_only_frozen_layers_at_the_input_are_cut_off() -> None:
+    def raised(*layers: nn.Module, frozen: int) -> torch.fx.GraphModule:
+        net = nn.Sequential(*layers)
+        net[frozen].requires_grad_(False)
+        return raise_module(net.eval(), torch.zeros(2, 3, 8))
+
+    conv = nn.Conv1d(3, 3, 3)
+    assert cut_frozen_prefix(raised(conv, nn.ReLU(), nn.Conv1d(3, 2, 1), frozen=2)) is None, "behind a trained layer"
+    assert cut_frozen_prefix(raised(nn.BatchNorm1d(3), nn.Conv1d(3, 2, 1), frozen=0)) is None, "batch norm still moves"
+    cut = cut_frozen_prefix(raised(nn.Conv1d(3, 4, 3), nn.ReLU(), nn.Dropout(0.5), nn.Conv1d(4, 2, 1), frozen=0))
+    assert cut is not None
+    assert [node.name for node in cut.frozen.graph.nodes if node.op == "call_function"] == ["relu"]
+    assert [type(layer) for layer in cut.rest.children()] == [nn.Dropout, nn.Conv1d]
