@@ -32,11 +32,11 @@ class NativeLog:
 
 
 @contextmanager
-def capture_native_log() -> Iterator[NativeLog]:
+def capture_native_log(passes_on: bool = True) -> Iterator[NativeLog]:
     """Send file descriptor 2 to a file while the block runs.
 
-    After a block that ends well, lines that are not chatter go to the real standard error. After one that raises,
-    they stay in the log's `reason`, to be put into the error's message.
+    After a block that ends well, lines that are not chatter go to the real standard error, unless `passes_on` is False.
+    After one that raises, they stay in the log's `reason`, to be put into the error's message.
     """
     log = NativeLog()
     with _one_at_a_time, tempfile.TemporaryFile() as sink:
@@ -54,7 +54,7 @@ def capture_native_log() -> Iterator[NativeLog]:
             _restore(saved, sink.fileno(), log)
             raise
         _restore(saved, sink.fileno(), log)
-        if log.reason:
+        if log.reason and passes_on:
             os.write(2, (log.reason + "\n").encode())
 
 
