@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -164,7 +165,7 @@ def compile_command(
         str | None,
         typer.Option(
             rich_help_panel=PRUNING,
-            help="finetune, scratch or none after pruning. (default: scratch for dsp, finetune for l1)",
+            help="finetune, scratch, both (dsp) or none after pruning. (default: scratch for dsp, finetune for l1)",
         ),
     ] = None,
     train: Annotated[
@@ -219,11 +220,12 @@ def compile_command(
     With a dataset beside it, `edgeprune compile model.pt --target cortex-m` is all it takes: DSP finds by itself which
     channels the model does not need. Nothing is judged on the test set before the end.
     """
-    from edgeprune.pipeline import compile_model
     from edgeprune.settings import resolve_compile_settings
 
     options = _collect_options(locals(), leave_out=("model", "config", "as_json", "quiet"))
     settings = resolve_compile_settings(model, config, options)
+    from edgeprune.pipeline import compile_model  # after the settings: a typing mistake need not wait for torch
+
     result = compile_model(settings, _make_progress(quiet or as_json))
     if as_json:
         typer.echo(json.dumps(result.document, indent=2))
@@ -260,8 +262,8 @@ def train_command(
 
     An edgeprune.toml that names the data is written beside the model, unless there is one.
     """
-    from edgeprune.pipeline import train_reference_model
     from edgeprune.settings import resolve_train_settings
+    from edgeprune.stages.train import train_reference_model
 
     options = _collect_options(locals(), leave_out=("as_json", "quiet"))
     summary = train_reference_model(resolve_train_settings(options), _make_progress(quiet or as_json))
@@ -292,7 +294,7 @@ def evaluate_command(
     as_json: JsonFlag = False,
 ) -> None:
     """Accuracy, macro-F1 and confusion matrix of any artifact on the test samples of a dataset."""
-    from edgeprune.pipeline import evaluate_artifact
+    from edgeprune.stages.evaluate_artifact import evaluate_artifact
 
     allowed = tuple(filter(None, (allow_pickle or "").split(",")))
     summary = evaluate_artifact(
@@ -381,6 +383,8 @@ def main() -> None:
     """Entry point: run the command; print one line and end with the documented code where it fails."""
     # TensorFlow's and LiteRT's native libraries log to stderr; set before any of them is imported
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # PyTorch's note on its own speed with even kernels, in the middle of a progress bar
+    warnings.filterwarnings("ignore", message="Using padding='same'", category=UserWarning)
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:

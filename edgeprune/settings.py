@@ -12,7 +12,7 @@ from edgeprune.errors import InputError
 from edgeprune.report.budget import Budget, parse_budgets
 
 METHODS = ("dsp", "l1", "none")
-RETRAIN_MODES = ("finetune", "scratch", "none")
+RETRAIN_MODES = ("finetune", "scratch", "both", "none")
 
 # Options that only some methods have: giving one to another method is refused, not ignored.
 _METHOD_OPTIONS: Mapping[str, tuple[tuple[str, ...], str]] = {
@@ -27,6 +27,7 @@ _METHOD_OPTIONS: Mapping[str, tuple[tuple[str, ...], str]] = {
 _RECIPES: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("dsp", "scratch"): {"epochs": 1500},
     ("dsp", "finetune"): {"epochs": 1500},  # of the sparse training; fine-tuning itself takes FINETUNE_EPOCHS
+    ("dsp", "both"): {"epochs": 1500},
     ("dsp", "none"): {"epochs": 1500},
     ("l1", "finetune"): {"epochs": 300, "early_stopping": "macro_f1", "patience": 10},
     ("l1", "scratch"): {"epochs": 300, "early_stopping": "macro_f1", "patience": 30},
@@ -55,7 +56,8 @@ _TRAINING_NAMES = (
 class CompileSettings:
     """Settings of one compile.
 
-    model: the model file. data: a dataset, as `load.load_dataset` takes it; None: found by `load.find_dataset`.
+    model: the model file. config: the settings file; None: edgeprune.toml beside the model, if there is one.
+    data: a dataset, as `load.load_dataset` takes it; None: found by `load.find_dataset`.
     retrain: after pruning; the method's own default where None is given.
     training: names and values of `prune.TrainSettings` that differ from the method's recipe.
     train: 'pkg.module:function' that trains in place of edgeprune's own loop.
@@ -64,6 +66,7 @@ class CompileSettings:
 
     model: Path
     target: str = "cortex-m"
+    config: Path | None = None
     data: str | None = None
     normalization: str | None = None
     factory: str | None = None
@@ -91,6 +94,12 @@ class CompileSettings:
             default = {"dsp": "scratch", "l1": "finetune", "none": "none"}[self.method]
             object.__setattr__(self, "retrain", default)
         _require_choice("retrain", str(self.retrain), RETRAIN_MODES)
+        if self.retrain == "both" and self.method != "dsp":
+            raise InputError("--retrain both is for --method dsp, whose paper compares the two; name one of them")
+        if self.train is not None and self.method == "dsp":
+            raise InputError(
+                "--train does not go with --method dsp, which trains with a loss of its own; use --method l1 or none"
+            )
         if not 0 <= self.ratio < 1:
             raise InputError(f"--ratio is {self.ratio}; allowed: 0 up to, but not including, 1")
         if self.sparsity_weight <= 0:
@@ -129,7 +138,9 @@ def resolve_compile_settings(model: Path, config_path: Path | None, options: Map
     for name, (methods, reason) in _METHOD_OPTIONS.items():
         if name in options and method not in methods:
             raise InputError(f"{_name_flag(name)} does not go with --method {method}: {reason}.")
-    return CompileSettings(model=model, **_shape_options(merged, CompileSettings, drop=_unused_by(method)))
+    return CompileSettings(
+        model=model, config=config_path, **_shape_options(merged, CompileSettings, drop=_unused_by(method))
+    )
 
 
 def resolve_train_settings(options: Mapping[str, Any]) -> TrainingRun:

@@ -5,11 +5,20 @@
 `figures`. `budget` knows what each figure is called, its unit, and which way is better.
 """
 
-from edgeprune.report.budget import Budget, BudgetResult, Metric, check_budgets, exit_code_of, parse_budgets
+from edgeprune.report.budget import (
+    METRIC_KINDS,
+    Budget,
+    BudgetResult,
+    Metric,
+    check_budgets,
+    exit_code_of,
+    parse_budgets,
+)
 from edgeprune.report.record import Artifact, CompileRecord, LayerRow, Variant, to_json
 from edgeprune.report.write import load_schema, write_manifest, write_report
 
 __all__ = [
+    "METRIC_KINDS",
     "Artifact",
     "Budget",
     "BudgetResult",

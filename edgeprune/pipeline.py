@@ -1,0 +1,75 @@
+"""The compiler on one screen: the stages in order, artifact to artifact.
+
+    prepare -> prune (+ retrain) -> build (ONNX, Graph, int8, TFLite) -> verify -> evaluate -> measure -> report
+
+Each stage is a function in `stages` and takes what the stages before it made. Files are written once everything has
+been built, each whole or not at all; the report is written whenever there is something to report, after a parity
+failure too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeprune import __version__
+from edgeprune.progress import SILENT, Progress
+from edgeprune.report import CompileRecord, to_json, write_manifest, write_report
+from edgeprune.settings import CompileSettings
+from edgeprune.stages.build import build_programs
+from edgeprune.stages.evaluate import evaluate_variants
+from edgeprune.stages.measure import collect_metrics, compare_layers, measure_latencies
+from edgeprune.stages.prepare import prepare_job
+from edgeprune.stages.prune import prune_and_retrain
+from edgeprune.stages.record import decide_outcome, describe_job, write_artifacts
+from edgeprune.stages.verify import verify_programs
+
+
+@dataclass(frozen=True, eq=False)
+class CompileResult:
+    """What a compile gives back: the exit code, the report as data, and where its page lies."""
+
+    exit_code: int
+    document: dict[str, Any]
+    page: Path
+
+
+def compile_model(settings: CompileSettings, progress: Progress = SILENT) -> CompileResult:
+    """Compile a trained model: prune, retrain, export, quantize, verify, evaluate, measure, report.
+
+    The exit code in the result is 1 for a parity failure, 3 or 6 for budgets; what stops the compile before there is
+    anything to report is raised as an EdgepruneError.
+    """
+    record = CompileRecord()
+    with timed(record, "prepare"):
+        job = prepare_job(settings, progress)
+    with timed(record, "prune"):
+        pruned = prune_and_retrain(job)
+    with timed(record, "build"):
+        programs = build_programs(job, pruned)
+    with timed(record, "verify"):
+        record.parity, record.sqnr = verify_programs(job, pruned, programs)
+    with timed(record, "evaluate"):
+        record.variants = evaluate_variants(job, pruned, programs)
+    with timed(record, "measure"):
+        record.latency = measure_latencies(job, programs)
+        record.layers = compare_layers(job, pruned, programs)
+        record.metrics = collect_metrics(job, record)
+    describe_job(record, job, pruned)
+    write_artifacts(record, job, pruned, programs)
+    decide_outcome(record, settings.budgets)
+    document = to_json(record, __version__)
+    write_manifest(document, job.output)
+    return CompileResult(record.exit_code, document, write_report(document, job.output))
+
+
+@contextmanager
+def timed(record: CompileRecord, stage: str) -> Iterator[None]:
+    """Note how many seconds a stage took."""
+    start = time.perf_counter()
+    yield
+    record.timings[stage] = round(time.perf_counter() - start, 3)

@@ -1,0 +1,100 @@
+"""From the final network to all its forms: ONNX, our float and int8 programs, TFLite, QDQ ONNX."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from edgeprune.errors import InputError, UnsupportedModelError
+from edgeprune.export import export_onnx, read_onnx
+from edgeprune.graph import Graph
+from edgeprune.layout import to_nhwc
+from edgeprune.lower import check_supported, legalize, read_tflite, write_tflite
+from edgeprune.quantize import calibrate, quantize_graph, write_qdq_onnx
+from edgeprune.stages.prepare import Job
+from edgeprune.stages.prune import PrunedModel
+
+
+@dataclass(frozen=True, eq=False)
+class Programs:
+    """Every form of the compiled model, in memory; the names are those of the files.
+
+    calibration_nhwc: the samples that the ranges were taken from, (N, H, W, C).
+    """
+
+    float_graph: Graph
+    int8_graph: Graph
+    float32_onnx: bytes
+    int8_onnx: bytes
+    float32_tflite: bytes
+    int8_tflite: bytes
+    calibration_nhwc: np.ndarray
+
+    @property
+    def files(self) -> dict[str, tuple[str, bytes]]:
+        """File name -> (what it is, content)."""
+        return {
+            "model_float32.onnx": ("ONNX, float32", self.float32_onnx),
+            "model_int8.onnx": ("ONNX, int8 by QuantizeLinear and DequantizeLinear", self.int8_onnx),
+            "model_float32.tflite": ("TFLite, float32", self.float32_tflite),
+            "model_int8.tflite": ("TFLite, int8 in and out", self.int8_tflite),
+        }
+
+
+def build_programs(job: Job, pruned: PrunedModel) -> Programs:
+    """Export, calibrate, quantize and write; raises UnsupportedModelError with layer and way out."""
+    exported = _export(job, pruned)
+    float_graph = legalize(read_onnx(exported, name=job.model.name))
+    violations = check_supported(float_graph, job.target)
+    if violations:
+        raise UnsupportedModelError("; ".join(violation.message for violation in violations))
+    samples = to_nhwc(_choose_calibration_samples(job))
+    int8_graph, int8_tflite = _quantize(job, float_graph, samples)
+    return Programs(
+        float_graph=float_graph,
+        int8_graph=int8_graph,
+        float32_onnx=exported.SerializeToString(deterministic=True),
+        int8_onnx=write_qdq_onnx(int8_graph, job.model.input_shape).SerializeToString(deterministic=True),
+        float32_tflite=write_tflite(float_graph),
+        int8_tflite=int8_tflite,
+        calibration_nhwc=samples,
+    )
+
+
+def _export(job: Job, pruned: PrunedModel) -> onnx.ModelProto:
+    if pruned.module is None:
+        return onnx.load_model_from_string(job.model.onnx_bytes or b"")
+    with job.progress.step("export to ONNX") as step:
+        exported = export_onnx(pruned.module, job.model.input_shape)
+        step.advance()
+    return exported
+
+
+def _choose_calibration_samples(job: Job) -> np.ndarray:
+    """Training samples, all or a seeded draw: (N, C, ...)."""
+    samples = job.data.x_train
+    wanted = job.settings.calibration_samples
+    if len(samples) <= wanted:
+        return samples
+    chosen = np.sort(np.random.default_rng(job.settings.seed).choice(len(samples), wanted, replace=False))
+    return samples[chosen]
+
+
+def _quantize(job: Job, float_graph: Graph, samples: np.ndarray) -> tuple[Graph, bytes]:
+    """The int8 program and its TFLite file, by the converter that the settings name."""
+    converter = job.settings.converter
+    if converter == "edgeprune":
+        ranges = calibrate(float_graph, samples, job.settings.observer, job.progress)
+        int8_graph = quantize_graph(float_graph, ranges)
+        return int8_graph, write_tflite(int8_graph)
+    from edgeprune.lower import CONVERTERS
+
+    if converter not in CONVERTERS:
+        raise InputError(f"--converter is {converter!r}; allowed: {', '.join(CONVERTERS)}")
+    with job.progress.step(f"convert with {converter}") as step:
+        int8_tflite = CONVERTERS[converter](float_graph, samples)
+        step.advance()
+    # everything after this speaks of the file that was made, so its own scales are read back
+    return read_tflite(int8_tflite), int8_tflite

@@ -1,0 +1,137 @@
+"""`edgeprune evaluate`: any model or artifact on the test samples of a dataset."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeprune.artifacts import Dataset, LoadedModel, ModelInfo, Normalization
+from edgeprune.config import load_config_beside
+from edgeprune.errors import InputError
+from edgeprune.executors import (
+    Executor,
+    LiteRTExecutor,
+    MicroExecutor,
+    OnnxExecutor,
+    ReferenceExecutor,
+    run_on_floats,
+)
+from edgeprune.graph import Graph
+from edgeprune.layout import to_nhwc
+from edgeprune.load import find_dataset, load_dataset, load_model
+from edgeprune.lower import read_tflite
+from edgeprune.prune import predict
+from edgeprune.stages.evaluate import score_outputs
+from edgeprune.stages.prepare import check_fit, choose_normalization
+
+TFLITE_IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every TFLite flatbuffer
+
+TFLITE_EXECUTORS: dict[str, Callable[[bytes, Graph], Executor]] = {
+    "tflite-micro": lambda content, _graph: MicroExecutor(content),
+    "litert": lambda content, _graph: LiteRTExecutor(content, "xnnpack"),
+    "litert-reference": lambda content, _graph: LiteRTExecutor(content, "reference"),
+    "reference": lambda _content, graph: ReferenceExecutor(graph),
+}
+
+
+def evaluate_artifact(
+    path: Path,
+    *,
+    data: str | None = None,
+    normalization: str | None = None,
+    factory: str | None = None,
+    allow_pickle: Sequence[str] = (),
+    executor: str | None = None,
+) -> dict[str, Any]:
+    """Scores of an artifact on a test set.
+
+    executor: a key of TFLITE_EXECUTORS, for .tflite files only. normalization: by default what the model file, or the
+    manifest beside the artifact, records.
+
+    Raises InputError for what does not fit together.
+    """
+    config = load_config_beside(path)
+    raw = load_dataset(find_dataset(path, data, config))
+    content = _read_start(path)
+    if content[4:8] == TFLITE_IDENTIFIER:
+        name, outputs, labels, used = _run_tflite(path, raw, normalization, executor)
+    else:
+        if executor is not None:
+            raise InputError(f"--executor {executor} is for .tflite files; {path.name} is none")
+        model = load_model(path, factory=factory, allow_pickle=tuple(allow_pickle), input_shape=raw.sample_shape)
+        recorded = model if model.info.normalization is not None else _with_manifest(model, path)
+        used = choose_normalization(normalization, recorded, raw, [])
+        samples = raw.normalized(used)
+        check_fit(model, samples)
+        labels = samples.y_test
+        if model.module is not None:
+            name, outputs = "PyTorch", predict(model.module, samples.x_test)
+        else:
+            runner = OnnxExecutor(model.onnx_bytes or b"")
+            name, outputs = runner.name, run_on_floats(runner, samples.x_test)[0]
+    scores = score_outputs(outputs, labels)
+    return {
+        "artifact": path.name,
+        "data": raw.name,
+        "samples": scores.n,
+        "executor": name,
+        "normalization": used.kind,
+        "class_names": list(raw.class_names),
+        "accuracy": scores.accuracy,
+        "macro_f1": scores.macro_f1,
+        "confusion_matrix": scores.confusion.tolist(),
+    }
+
+
+def _run_tflite(
+    path: Path, raw: Dataset, normalization: str | None, executor: str | None
+) -> tuple[str, np.ndarray, np.ndarray, Normalization]:
+    content = path.read_bytes()
+    graph = read_tflite(content)
+    chosen = executor or ("tflite-micro" if graph.is_quantized else "litert")
+    if chosen not in TFLITE_EXECUTORS:
+        raise InputError(f"--executor is {chosen!r}; allowed: {', '.join(TFLITE_EXECUTORS)}")
+    runner = TFLITE_EXECUTORS[chosen](content, graph)
+    stand_in = LoadedModel(path.stem, "onnx", "", raw.sample_shape, None, None, ModelInfo())
+    used = choose_normalization(normalization, _with_manifest(stand_in, path), raw, [])
+    samples = raw.normalized(used)
+    batch = to_nhwc(samples.x_test)
+    expected = graph.tensors[graph.inputs[0]].shape
+    if batch.shape[1:] != expected[1:]:
+        raise InputError(
+            f"{path.name} takes samples of shape {expected[1:]}, {raw.source} holds {batch.shape[1:]} (NHWC)"
+        )
+    return runner.name, run_on_floats(runner, batch)[0], samples.y_test, used
+
+
+def _with_manifest(model: LoadedModel, path: Path) -> LoadedModel:
+    """The same model with the normalization that the manifest beside its file records, if there is one."""
+    manifest = path.with_name("manifest.json")
+    if not manifest.is_file():
+        return model
+    try:
+        recorded = json.loads(manifest.read_text(encoding="utf-8"))["normalization"]
+        normalization = Normalization(recorded["kind"], tuple(recorded["mean"]), tuple(recorded["std"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{manifest}: not a manifest of edgeprune; remove it, or give --normalization") from error
+    return LoadedModel(
+        model.name,
+        model.format,
+        model.sha256,
+        model.input_shape,
+        model.module,
+        model.onnx_bytes,
+        ModelInfo(normalization=normalization),
+    )
+
+
+def _read_start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(8)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); name a .pt, .onnx or .tflite file") from error

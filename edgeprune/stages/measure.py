@@ -1,0 +1,107 @@
+"""What the compiled model costs, each figure with the method it was got by."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgeprune.measure import LayerMacs, LayerProfile, count_macs, measure_host_latency, profile_graph
+from edgeprune.report import METRIC_KINDS, CompileRecord, LayerRow, Metric
+from edgeprune.stages.build import Programs
+from edgeprune.stages.prepare import Job
+from edgeprune.stages.prune import PrunedModel
+
+# what a figure of the device itself waits for, by family of targets
+NEEDS: Mapping[str, str] = {"cortex-m": "needs the firmware build", "cortex-a": "needs a run on the device"}
+
+
+def measure_latencies(job: Job, programs: Programs) -> Sequence[Mapping[str, Any]]:
+    """Times on this host for ONNX Runtime and LiteRT; for another target a row that says why there is none."""
+    files = {
+        "ONNX Runtime float32": programs.float32_onnx,
+        "ONNX Runtime int8": programs.int8_onnx,
+        "LiteRT float32": programs.float32_tflite,
+        "LiteRT int8": programs.int8_tflite,
+    }
+    rows: list[dict[str, Any]] = []
+    if job.target.family in NEEDS:
+        rows.append({"name": job.target.name, "method": "unavailable", "reason": NEEDS[job.target.family]})
+    with job.progress.step("latency on this host", total=len(files)) as step:
+        for name, content in files.items():
+            latency = measure_host_latency(name, content, job.data.x_test[0])
+            rows.append({**dataclasses.asdict(latency), "reason": f"{latency.runtime}, {latency.threads} thread"})
+            step.advance()
+    return rows
+
+
+def compare_layers(job: Job, pruned: PrunedModel, programs: Programs) -> Sequence[LayerRow]:
+    """Every layer with weights, before and after, by the names it has in the user's model."""
+    if pruned.module is None:
+        layers: dict[str, LayerMacs | LayerProfile] = {
+            layer.name: layer for layer in profile_graph(programs.float_graph).layers if layer.parameters
+        }
+        return [_compare(layer, layer) for layer in layers.values()]
+    base = {layer.name: layer for layer in count_macs(pruned.variants["base"][1], job.model.input_shape).layers}
+    final = {layer.name: layer for layer in count_macs(pruned.module, job.model.input_shape).layers}
+    names = [*base, *(name for name in final if name not in base)]
+    return [_compare(base.get(name), final.get(name)) for name in names]
+
+
+def _compare(before: LayerMacs | LayerProfile | None, after: LayerMacs | LayerProfile | None) -> LayerRow:
+    known = after or before
+    assert known is not None  # a name comes from one of the two
+
+    def count(layer: LayerMacs | LayerProfile | None, figure: str) -> int | None:
+        return None if layer is None else getattr(layer, figure)
+
+    return LayerRow(
+        name=known.name,
+        kind=known.kind,
+        base_macs=count(before, "macs"),
+        base_parameters=count(before, "parameters"),
+        base_channels=count(before, "output_channels"),
+        macs=count(after, "macs"),
+        parameters=count(after, "parameters"),
+        channels=count(after, "output_channels"),
+    )
+
+
+def collect_metrics(job: Job, record: CompileRecord) -> dict[str, Metric]:
+    """The figures that budgets and gates speak of; None with the reason where one cannot be had."""
+    int8, base = record.variants["int8"], record.variants.get("base")
+    metrics = {
+        "model_bytes": Metric("model_bytes", int8.file_bytes, "static"),
+        "arena_bytes": Metric("arena_bytes", int8.peak_activation_bytes, "static"),
+        "parameters": Metric("parameters", int8.parameters, "static"),
+        "macs": Metric("macs", int8.macs, "static"),
+        "flops": Metric("flops", int8.flops, "static"),
+    }
+    for name, value, before in (
+        ("accuracy", int8.accuracy, None if base is None else base.accuracy),
+        ("macro_f1", int8.macro_f1, None if base is None else base.macro_f1),
+    ):
+        # scores come from running the integer program on this machine
+        metrics[name] = _score_metric(name, value, "the model is no classifier of this data's classes")
+        drop = None if value is None or before is None else before - value
+        metrics[f"{name}_drop"] = _score_metric(f"{name}_drop", drop, "there is no PyTorch model to compare with")
+    for name in ("flash", "ram"):
+        metrics[name] = Metric(name, None, None, NEEDS.get(job.target.family, "the host has no such limit"))
+    metrics["latency"] = _latency_metric(record, job.target.family)
+    if set(metrics) != set(METRIC_KINDS):
+        raise AssertionError(f"figures without a value: {set(METRIC_KINDS) ^ set(metrics)}")
+    return metrics
+
+
+def _score_metric(name: str, fraction: float | None, reason: str) -> Metric:
+    if fraction is None:
+        return Metric(name, None, None, reason)
+    return Metric(name, round(100 * fraction, 6), "host")
+
+
+def _latency_metric(record: CompileRecord, family: str) -> Metric:
+    """On the host: LiteRT's int8 median. Elsewhere none: a host time is not the device's."""
+    if family in NEEDS:
+        return Metric("latency", None, None, NEEDS[family])
+    row = next(row for row in record.latency if row["name"] == "LiteRT int8")
+    return Metric("latency", row["p50_us"], "host")

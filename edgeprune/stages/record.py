@@ -1,0 +1,97 @@
+"""Last stage: what was done, with what, and how it ended; the files on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edgeprune.disk import write_file_atomically
+from edgeprune.doctor import list_tool_versions
+from edgeprune.errors import ParityError
+from edgeprune.load import save_model
+from edgeprune.report import Artifact, Budget, CompileRecord, check_budgets, exit_code_of
+from edgeprune.settings import CompileSettings
+from edgeprune.stages.build import Programs
+from edgeprune.stages.prepare import Job
+from edgeprune.stages.prune import PrunedModel
+from edgeprune.target import describe_target
+
+PRUNED_MODEL = "model_pruned.pt"
+
+
+def describe_job(record: CompileRecord, job: Job, pruned: PrunedModel) -> None:
+    """Fill the sections that say what went in and what was asked for; no path of this machine among them."""
+    record.model = {
+        "name": job.model.name,
+        "format": job.model.format,
+        "sha256": job.model.sha256,
+        "input_shape": job.model.input_shape,
+        "notes": job.model.notes,
+    }
+    record.data = {
+        "name": job.data.name,
+        "source": job.data.source,
+        "sha256": job.data.sha256,
+        "samples": {
+            "train": len(job.train_indices),
+            "validation": len(job.validation_indices),
+            "test": len(job.data.y_test),
+        },
+        "class_names": job.data.class_names,
+        "normalization": job.normalization,
+    }
+    record.target = describe_target(job.target)
+    record.settings = describe_settings(job.settings)
+    record.pruning = pruned.record
+    record.tools = list_tool_versions()
+    record.notes = job.notes
+
+
+def describe_settings(settings: CompileSettings) -> dict[str, Any]:
+    """Settings as plain values, files by their names only: a report must not tell where it was made."""
+    values = {item.name: getattr(settings, item.name) for item in dataclasses.fields(settings)}
+    values["model"] = settings.model.name
+    values["target"] = Path(settings.target).name
+    values["data"] = None if settings.data is None else settings.data.rsplit("/", 1)[-1]
+    values["output"] = None if settings.output is None else settings.output.name
+    values["training"] = settings.recipe
+    return values
+
+
+def write_artifacts(record: CompileRecord, job: Job, pruned: PrunedModel, programs: Programs) -> None:
+    """Put every form of the model into the output folder and note size and digest of each."""
+    for name, (kind, content) in programs.files.items():
+        write_file_atomically(job.output / name, content)
+        record.artifacts.append(Artifact(name, kind, len(content), hashlib.sha256(content).hexdigest()))
+    if pruned.module is not None:
+        path = job.output / PRUNED_MODEL
+        save_model(
+            pruned.module,
+            job.example,
+            path,
+            normalization=job.normalization,
+            class_names=job.data.class_names,
+        )
+        content = path.read_bytes()
+        record.artifacts.append(
+            Artifact(PRUNED_MODEL, "PyTorch (torch.export), pruned", len(content), hashlib.sha256(content).hexdigest())
+        )
+
+
+def decide_outcome(record: CompileRecord, budgets: Sequence[Budget]) -> None:
+    """Hold the budgets against the figures; set the exit code and the sentence that the report opens with."""
+    record.budgets = check_budgets(budgets, record.metrics)
+    if not record.parity.get("passed", True):
+        failed = [check["name"] for check in record.parity["checks"] if not check["passed"]]
+        record.exit_code = ParityError.exit_code
+        record.outcome = f"Parity failed: {'; '.join(failed)}. The artifacts are kept as evidence; do not ship them."
+        return
+    record.exit_code = exit_code_of(record.budgets)
+    unmet = [result.message for result in record.budgets if result.state != "met"]
+    if unmet:
+        record.outcome = f"Built and verified, but not within budget: {'; '.join(unmet)}"
+    else:
+        record.outcome = "Built and verified" + (f", within {len(record.budgets)} budgets" if record.budgets else "")

@@ -1,0 +1,145 @@
+"""Does every form compute what the one before it did? In every compile, written to the report, passed or not."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgeprune.layout import to_nhwc
+from edgeprune.lower import write_tflite
+from edgeprune.parity import (
+    EXECUTORS,
+    MICRO,
+    EndToEndParity,
+    FloatParity,
+    LockstepParity,
+    OpParity,
+    compare_end_to_end,
+    compare_float,
+    compare_lockstep,
+    find_limit,
+)
+from edgeprune.quantize import measure_sqnr, write_qdq_op
+from edgeprune.stages.build import Programs
+from edgeprune.stages.prepare import Job
+from edgeprune.stages.prune import PrunedModel
+
+LOCKSTEP_SAMPLES = 16
+END_TO_END_SAMPLES = 256
+# a second or two of end-to-end runs in TFLite Micro's plain loops
+END_TO_END_MACS = 1_000_000_000
+
+Check = dict[str, Any]
+
+
+def verify_programs(
+    job: Job, pruned: PrunedModel, programs: Programs
+) -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]:
+    """Parity of all forms, and the quantization noise of each layer; never raises for a difference: it is reported.
+
+    Lockstep and noise are taken on calibration samples, end to end on test samples (their labels stay closed).
+    """
+    lockstep = compare_lockstep(
+        programs.int8_graph,
+        programs.calibration_nhwc[:LOCKSTEP_SAMPLES],
+        write_tflite,
+        write_qdq_op,
+        progress=job.progress,
+    )
+    test_samples = job.data.x_test[: _affordable(programs, len(job.data.x_test))]
+    end_to_end = _compare_whole_programs(job, programs, lockstep, test_samples)
+    checks = [_check_executor(lockstep, executor) for executor in EXECUTORS]
+    checks += [_check_whole(row) for row in end_to_end]
+    floats = None
+    if pruned.module is not None:
+        floats = compare_float(pruned.module, programs.float32_onnx, test_samples)
+        checks.insert(0, _check_float(floats))
+    for executor, remedy in lockstep.unavailable:
+        job.notes.append(f"parity with {executor} was NOT checked: it is not installed ({remedy})")
+    parity = {
+        "passed": all(check["passed"] for check in checks if check is not None),
+        "checks": [check for check in checks if check is not None],
+        "float": floats,
+        "lockstep": [dataclasses.asdict(row) for row in lockstep.rows],
+        "lockstep_samples": lockstep.samples,
+        "end_to_end": end_to_end,
+        "unavailable": [{"executor": name, "remedy": remedy} for name, remedy in lockstep.unavailable],
+    }
+    return parity, measure_noise(programs)
+
+
+def measure_noise(programs: Programs) -> Sequence[Mapping[str, Any]]:
+    """Signal to quantization noise of each layer on the lockstep samples, worst first."""
+    rows = measure_sqnr(programs.float_graph, programs.int8_graph, programs.calibration_nhwc[:LOCKSTEP_SAMPLES])
+    return [dataclasses.asdict(row) for row in rows]
+
+
+def _affordable(programs: Programs, available: int) -> int:
+    from edgeprune.measure import profile_graph
+
+    macs = max(profile_graph(programs.int8_graph).macs, 1)
+    return int(np.clip(END_TO_END_MACS // macs, 1, min(available, END_TO_END_SAMPLES)))
+
+
+def _compare_whole_programs(
+    job: Job, programs: Programs, lockstep: LockstepParity, samples: np.ndarray
+) -> tuple[EndToEndParity, ...]:
+    kinds = {op.kind for op in programs.int8_graph.ops}
+    without_kernel = [kind for kind in sorted(kinds) if find_limit(kind, MICRO).lsb is None]
+    if without_kernel:
+        job.notes.append(f"TFLite Micro has no kernel for {', '.join(without_kernel)}; it cannot run this model whole")
+    return compare_end_to_end(
+        programs.int8_graph,
+        to_nhwc(samples),
+        programs.int8_tflite,
+        programs.int8_onnx,
+        input_shape=job.model.input_shape,
+        executors=[name for name in EXECUTORS if not (name == MICRO and without_kernel)],
+    )
+
+
+def _check_float(parity: FloatParity) -> Check:
+    return {
+        "name": "PyTorch and ONNX float32",
+        "what": f"{parity.samples} test samples",
+        "difference": f"{parity.max_abs_error:.1e}",
+        "limit": f"{parity.limit:.1e}",
+        "passed": parity.passed,
+    }
+
+
+def _check_executor(lockstep: LockstepParity, executor: str) -> Check | None:
+    """An executor's worst op in lockstep, as one row."""
+    worst = lockstep.worst(executor)
+    if worst is None:
+        return None
+    return {
+        "name": f"{executor}, each op in lockstep",
+        "what": f"{lockstep.samples} calibration samples",
+        "difference": _describe_difference(worst),
+        "limit": "by op, 0 to 1 LSB" if executor != MICRO else "0 LSB",
+        "passed": all(row.passed for row in lockstep.rows if row.executor == executor),
+    }
+
+
+def _describe_difference(row: OpParity) -> str:
+    if row.max_lsb is None:
+        return f"{row.layer}: {row.problem}"
+    return "0 LSB" if row.max_lsb == 0 else f"{row.max_lsb} LSB ({row.layer})"
+
+
+def _check_whole(row: EndToEndParity) -> Check:
+    share = 100 * row.different / max(row.elements, 1)
+    difference = "0 LSB" if row.max_lsb == 0 else f"{row.max_lsb} LSB, {share:.1f} % of outputs"
+    if row.argmax_changes:
+        difference += f", {row.argmax_changes} decisions"
+    return {
+        "name": f"{row.executor}, end to end",
+        "what": f"{row.samples} test samples",
+        "difference": difference,
+        "limit": "0 LSB" if row.must_be_equal else "reported",
+        "passed": row.passed,
+    }
