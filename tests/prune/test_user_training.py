@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +13,6 @@ from edgeprune.errors import InputError
 from edgeprune.load import raise_module
 from edgeprune.prune.train_settings import TrainSettings
 from edgeprune.prune.user_training import TrainContext, train_with
-from edgeprune.user_code import load_function
 from tests.prune.test_training import make_series
 
 
@@ -75,17 +73,3 @@ def widen(context: TrainContext) -> nn.Module:
 def test_what_is_not_the_trained_module_is_refused(trainer: Callable[..., object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         train_with(trainer, make_context())  # type: ignore[arg-type]
-
-
-def test_functions_are_found_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "users_training_code.py").write_text("def fit(context):\n    return context.module\n")
-    (tmp_path / "broken_training_code.py").write_text("import no_such_package\n")
-    monkeypatch.chdir(tmp_path)
-    function = load_function("users_training_code:fit", "--train")
-    assert train_with(function, make_context()).best_epoch == 0
-    with pytest.raises(InputError, match="has no function fitt; it has: fit"):
-        load_function("users_training_code:fitt", "--train")
-    with pytest.raises(InputError, match=r"importing broken_training_code failed \(ModuleNotFoundError"):
-        load_function("broken_training_code:fit", "--train")
-    with pytest.raises(InputError, match=r"write it as package\.module:function"):
-        load_function("users_training_code", "--train")
