@@ -139,6 +139,8 @@ class _GraphMaker:
         tensor = self.tensors[name]
         if kind == "quantize":
             return tensor.dtype == "float32" or self.dtype == "int8"
+        if kind in ("concat", "pad", "softmax") and len(tensor.shape) < 2:
+            return False  # nothing but the batch axis, which stays as it is
         needs_image = kind.endswith("_2d") or kind in ("mean", "prelu")
         return tensor.dtype == self.dtype and (len(tensor.shape) == 4 or not needs_image)
 

@@ -147,8 +147,14 @@ def hard_swish_int8(call: Call) -> np.ndarray:
 
 def softmax_float(call: Call) -> np.ndarray:
     """exp(beta * (x - max)) over its sum, along the last axis."""
+    _require_an_axis(call)
     powers = np.exp((call.x - call.x.max(axis=-1, keepdims=True)) * np.float32(call["beta"]))
     return powers / powers.sum(axis=-1, keepdims=True, dtype=np.float32)
+
+
+def _require_an_axis(call: Call) -> None:
+    if call.x.ndim < 2:
+        raise call.unsupported("its input has no axis but the batch; softmax needs one to run over")
 
 
 def softmax_int8(call: Call) -> np.ndarray:
@@ -156,6 +162,7 @@ def softmax_int8(call: Call) -> np.ndarray:
 
     exp of the 256 possible differences to the row's maximum is a table; their sum, in Q12.19, is inverted once a row.
     """
+    _require_an_axis(call)
     call.require_output(1 / 256, -128)
     # PreprocessSoftmaxScaling: differences go to F5
     real = min(float(np.float32(call["beta"])) * float(call.scale(call.inputs[0])) * 2.0**26, 2.0**31 - 1)

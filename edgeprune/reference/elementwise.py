@@ -19,6 +19,9 @@ def _aligned(call: Call) -> tuple[np.ndarray, np.ndarray]:
     wrong place then, (N, C) beside (N, 1, T, C); its declared shape says 1 there, so axes of 1 go in after the batch.
     """
     rank = max(len(tensor.shape) for tensor in call.inputs)
+    for tensor in call.inputs:
+        if tensor.is_constant and len(tensor.shape) == rank > 0 and tensor.shape[0] != 1:
+            raise call.unsupported(f"the constant {tensor.name} {tensor.shape} lies along the batch axis; it must be 1")
     first, second = (
         values
         if tensor.is_constant or values.ndim == rank or values.ndim == 0
