@@ -1,7 +1,19 @@
 """Load: models and datasets, from whatever file they come in."""
 
 from edgeprune.load.data import find_dataset, load_dataset
+from edgeprune.load.model_factory import call_factory
+from edgeprune.load.models import load_model
 from edgeprune.load.raising import raise_module, raise_program
+from edgeprune.load.saving import save_model
 from edgeprune.load.splits import split_train
 
-__all__ = ["find_dataset", "load_dataset", "raise_module", "raise_program", "split_train"]
+__all__ = [
+    "call_factory",
+    "find_dataset",
+    "load_dataset",
+    "load_model",
+    "raise_module",
+    "raise_program",
+    "save_model",
+    "split_train",
+]

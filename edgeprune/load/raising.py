@@ -34,7 +34,6 @@ _COPIES = (
     aten.positive.default,
 )
 _CASTS = ("to", "_to_copy", "type_as")
-_KEPT_META = ("val", "nn_module_stack")
 _END = 1 << 40  # an end index beyond any size: x[:, 1:] is exported with 2^63 - 1
 
 
@@ -245,7 +244,8 @@ class _Raiser:
         self.graph.output(results[0] if spec.is_leaf() else results)
 
     def _copy_meta(self, source: fx.Node, target: fx.Node) -> None:
-        target.meta.update({key: source.meta[key] for key in _KEPT_META if key in source.meta})
+        if "val" in source.meta:
+            target.meta["val"] = source.meta["val"]
 
     def _note_unused_parameters(self, raised: fx.GraphModule) -> None:
         kept = {id(parameter) for parameter in raised.parameters()}
