@@ -127,17 +127,19 @@ class LockstepParity:
 class EndToEndParity:
     """A whole int8 program on one executor against the reference.
 
-    max_lsb, different, elements: over all outputs. argmax_changes: samples whose first output has its largest value
-    elsewhere. must_be_equal: whether a difference is a failure.
+    max_lsb, different, elements: over all outputs; max_lsb is None if the executor did not run the program, and
+    `problem` says why. argmax_changes: samples whose first output has its largest value elsewhere. must_be_equal:
+    whether a difference is a failure.
     """
 
     executor: str
     samples: int
-    max_lsb: int
+    max_lsb: int | None
     different: int
     elements: int
     argmax_changes: int
     must_be_equal: bool
+    problem: str
     passed: bool
 
 
@@ -261,32 +263,44 @@ def compare_end_to_end(
     for executor in EXECUTORS:
         if executor not in executors or (executor == MICRO and not MICRO_AVAILABLE):
             continue
-        if executor != ONNX_RUNTIME:
-            found = open_tflite(executor, tflite).run(*inputs.values())
-        elif qdq_onnx is not None:
-            reals = OnnxExecutor(qdq_onnx).run(from_nhwc(samples_nhwc, input_shape))
-            tensors = [graph.tensors[name] for name in graph.outputs]
-            found = tuple(_to_stored(tensor, _like(real, tensor)) for tensor, real in zip(tensors, reals, strict=True))
-        else:
+        if executor == ONNX_RUNTIME and qdq_onnx is None:
             continue
-        rows.append(_summarise(executor, found, expected))
+        found: tuple[np.ndarray, ...] = ()
+        problem = ""
+        try:
+            if executor == ONNX_RUNTIME and qdq_onnx is not None:
+                reals = OnnxExecutor(qdq_onnx).run(from_nhwc(samples_nhwc, input_shape))
+                tensors = [graph.tensors[name] for name in graph.outputs]
+                pairs = zip(tensors, reals, strict=True)
+                found = tuple(_to_stored(tensor, _like(real, tensor)) for tensor, real in pairs)
+            else:
+                found = open_tflite(executor, tflite).run(*inputs.values())
+        except EdgepruneError as error:
+            problem = str(error)
+        rows.append(_summarise(executor, found, expected, problem))
     return tuple(rows)
 
 
-def _summarise(executor: str, found: tuple[np.ndarray, ...], expected: list[np.ndarray]) -> EndToEndParity:
+def _summarise(
+    executor: str, found: tuple[np.ndarray, ...], expected: list[np.ndarray], problem: str
+) -> EndToEndParity:
+    count = len(expected[0])
+    elements = sum(output.size for output in expected)
+    must_be_equal = executor == MICRO
+    if problem:
+        return EndToEndParity(executor, count, None, 0, elements, 0, must_be_equal, problem, passed=False)
     pairs = [_difference_lsb(mine, other) for mine, other in zip(found, expected, strict=True)]
     largest = max(pair[0] for pair in pairs)
-    count = len(expected[0])
     decided = (found[0].reshape(count, -1).argmax(axis=1), expected[0].reshape(count, -1).argmax(axis=1))
-    must_be_equal = executor == MICRO
     return EndToEndParity(
         executor=executor,
         samples=count,
         max_lsb=largest,
         different=sum(pair[1] for pair in pairs),
-        elements=sum(output.size for output in expected),
+        elements=elements,
         argmax_changes=int((decided[0] != decided[1]).sum()),
         must_be_equal=must_be_equal,
+        problem="",
         passed=largest == 0 or not must_be_equal,
     )
 

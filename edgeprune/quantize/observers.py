@@ -73,7 +73,7 @@ class Observer(ABC):
 
     @abstractmethod
     def choose_range(self, summary: ValueSummary) -> tuple[float, float]:
-        """(low, high), within the values seen."""
+        """(low, high), within the values seen and 0."""
 
 
 @final

@@ -17,14 +17,13 @@ DequantizeLinear needs 13. IR version 8 is the one of that opset's release (ONNX
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeprune.errors import InputError
-from edgeprune.graph import Graph, Op, Quant, Tensor
+from edgeprune.graph import Graph, Op
 from edgeprune.layout import nhwc_shape
 from edgeprune.quantize.qdq_operators import OPERATORS, OnnxBuilder, channels_first
 
@@ -43,28 +42,27 @@ def write_qdq_onnx(graph: Graph, input_shape: Sequence[int]) -> onnx.ModelProto:
         shapes = ", ".join(str(graph.tensors[name].shape) for name in graph.inputs)
         raise InputError(f"{graph.name}: its input is {shapes} in NHWC; a sample {tuple(input_shape)} does not fit")
     is_series = len(input_shape) == 2
-    writer = _QdqWriter(graph)
     (name,) = graph.inputs
-    value = writer.add_input(name, input_shape, TensorProto.FLOAT)
+    as_series = [
+        output
+        for output in graph.outputs
+        if is_series and len(graph.tensors[output].shape) == 4 and graph.tensors[output].shape[1] == 1
+    ]
+    names = {name: f"{name}/dequantized", **{output: f"{output}/image" for output in as_series}}
+    writer = _QdqWriter(graph, names)
+    builder = writer.builder
+    value = writer.add_input(name, input_shape)
     if is_series:
-        value = writer.builder.add("Unsqueeze", [value, writer.builder.integers([2])], f"{name}/image")
-    writer.quantize(value, name, f"{name}/int8")
-    writer.dequantize(name, f"{name}/dequantized")
-    as_series = {
-        name
-        for name in graph.outputs
-        if is_series and len(graph.tensors[name].shape) == 4 and graph.tensors[name].shape[1] == 1
-    }
+        value = builder.add("Unsqueeze", [value, builder.integers([2])], f"{name}/image")
+    builder.quantize(value, name)
     for op in graph.ops:
-        (output,) = op.outputs
-        writer.quantize(writer.add_op(op), output, f"{output}/int8")
-        writer.dequantize(output, f"{output}/image" if output in as_series else output)
-    for name in graph.outputs:
-        value, shape = writer.builder.values[name], channels_first(graph.tensors[name].shape)[1:]
-        if name in as_series:
+        writer.add_op(op)
+    for output in graph.outputs:
+        value, shape = builder.value(output), channels_first(graph.tensors[output].shape)[1:]
+        if output in as_series:
             shape = (shape[0], shape[2])
-            value = writer.builder.add("Squeeze", [value, writer.builder.integers([2])], name)
-        writer.add_output(value, name, shape, TensorProto.FLOAT)
+            value = builder.add("Squeeze", [value, builder.integers([2])], output)
+        writer.add_output(value, output, shape)
     return writer.finish()
 
 
@@ -76,82 +74,41 @@ def write_qdq_op(graph: Graph) -> onnx.ModelProto:
     """
     (op,) = graph.ops
     (output,) = op.outputs
-    writer = _QdqWriter(graph)
+    writer = _QdqWriter(graph, {name: f"{name}/dequantized" for name in graph.inputs})
     for name in graph.inputs:
-        shape = channels_first(graph.tensors[name].shape)[1:]
-        writer.quantize(writer.add_input(name, shape, TensorProto.FLOAT), name, f"{name}/int8")
-        writer.dequantize(name, f"{name}/dequantized")
-    writer.quantize(writer.add_op(op), output, f"{output}/int8")
-    writer.dequantize(output, output)
-    shape = channels_first(graph.tensors[output].shape)[1:]
-    writer.add_output(writer.builder.values[output], output, shape, TensorProto.FLOAT)
+        writer.builder.quantize(writer.add_input(name, channels_first(graph.tensors[name].shape)[1:]), name)
+    writer.add_op(op)
+    writer.add_output(writer.builder.value(output), output, channels_first(graph.tensors[output].shape)[1:])
     return writer.finish()
 
 
 class _QdqWriter:
-    """A model being written."""
+    """A model being written; its inputs and outputs are float32 with a free batch."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, value_names: Mapping[str, str]) -> None:
         self.graph = graph
-        self.builder = OnnxBuilder(graph)
+        self.builder = OnnxBuilder(graph, value_names)
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
 
-    def add_input(self, name: str, shape: Sequence[int], element_type: int) -> str:
+    def add_input(self, name: str, shape: Sequence[int]) -> str:
         """Declare a model input of this shape per sample."""
-        self._inputs.append(helper.make_tensor_value_info(name, element_type, ["batch", *shape]))
+        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape]))
         return name
 
-    def add_output(self, value: str, name: str, shape: Sequence[int], element_type: int) -> None:
+    def add_output(self, value: str, name: str, shape: Sequence[int]) -> None:
         """Declare a model output that is `value`."""
-        if value != name:
+        if value != name:  # only where no quantization stands between, at a dequantize op
             self.builder.add("Identity", [value], name)
-        self._outputs.append(helper.make_tensor_value_info(name, element_type, ["batch", *shape]))
+        self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape]))
 
-    def add_op(self, op: Op) -> str:
-        """Write an op with its constants; returns its real-valued output."""
+    def add_op(self, op: Op) -> None:
+        """Write an op, its constants before it."""
         for name in op.inputs:
             tensor = self.graph.tensors[name]
-            if tensor.data is not None and name not in self.builder.values:
-                self.builder.values[name] = self._add_constant(op, tensor, tensor.data)
-        return OPERATORS[op.kind](self.builder, op)
-
-    def quantize(self, real: str, name: str, stored: str) -> None:
-        """Round a real value to the steps of tensor `name`; a float32 tensor stays what it is."""
-        quant = self.graph.tensors[name].quant
-        if quant is None:
-            self.builder.values[name] = real
-        else:
-            self.builder.stored[name] = self.builder.add(
-                "QuantizeLinear", [real, *self._quant_inputs(name, quant, np.int8)], stored
-            )
-
-    def dequantize(self, name: str, value: str) -> None:
-        """Make tensor `name`, if it is stored as int8, readable as the float value `value`."""
-        quant = self.graph.tensors[name].quant
-        if quant is not None:
-            inputs = [self.builder.stored[name], *self._quant_inputs(name, quant, np.int8)]
-            self.builder.values[name] = self.builder.add("DequantizeLinear", inputs, value)
-
-    def _add_constant(self, op: Op, tensor: Tensor, data: np.ndarray) -> str:
-        """A weight, bias or other constant operand, laid out as its ONNX operator takes it."""
-        data = self.builder.lay_out_constant(op, tensor, data)
-        if tensor.quant is None:
-            return self.builder.initializer(tensor.name, data)
-        stored = self.builder.initializer(f"{tensor.name}/stored", data)
-        quant_inputs = self._quant_inputs(tensor.name, tensor.quant, data.dtype)
-        # output channels come first in every weight and bias of ONNX
-        attributes = {} if tensor.quant.axis is None else {"axis": 0}
-        return self.builder.add("DequantizeLinear", [stored, *quant_inputs], tensor.name, **attributes)
-
-    def _quant_inputs(self, name: str, quant: Quant, dtype: np.dtype | type) -> tuple[str, str]:
-        scale, zero_point = quant.scale, quant.zero_point.astype(dtype)
-        if quant.axis is None:  # scalars, as ONNX has it for a whole tensor
-            scale, zero_point = scale.reshape(()), zero_point.reshape(())
-        return (
-            self.builder.initializer(f"{name}/scale", scale),
-            self.builder.initializer(f"{name}/zero_point", zero_point),
-        )
+            if tensor.data is not None:
+                self.builder.add_constant(op, tensor, tensor.data)
+        self.builder.quantize(OPERATORS[op.kind](self.builder, op), op.outputs[0])
 
     def finish(self) -> onnx.ModelProto:
         """The model; same graph, same bytes."""

@@ -43,15 +43,60 @@ def channels_first(shape: Sequence[Any]) -> tuple[Any, ...]:
 class OnnxBuilder:
     """Nodes and initializers of a model being written.
 
-    values, stored: the float value and the int8 value of each tensor of the graph.
+    value_names: what the dequantized value of a tensor is to be called, where not by the tensor's own name.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, value_names: Mapping[str, str]) -> None:
         self.graph = graph
-        self.values: dict[str, str] = {}
-        self.stored: dict[str, str] = {}
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, np.ndarray] = {}
+        self._value_names = value_names
+        self._values: dict[str, str] = {}  # float value of each tensor that has been read so far
+        self._stored: dict[str, str] = {}  # int8 value of each tensor written so far
+
+    def value(self, name: str) -> str:
+        """The float value of tensor `name`.
+
+        DequantizeLinear is written when it is first read: without a reader it would still be a second reader of
+        QuantizeLinear, which keeps ONNX Runtime from using its integer kernels.
+        """
+        if name not in self._values:
+            inputs = [self._stored[name], *self.quant_inputs(self.graph.tensors[name], np.int8)]
+            self._values[name] = self.add("DequantizeLinear", inputs, self._value_names.get(name, name))
+        return self._values[name]
+
+    def quantize(self, real: str, name: str) -> None:
+        """Round a real value to the steps of tensor `name`; a float32 tensor is that value."""
+        tensor = self.graph.tensors[name]
+        if tensor.quant is None:
+            self._values[name] = real
+        else:
+            inputs = [real, *self.quant_inputs(tensor, np.int8)]
+            self._stored[name] = self.add("QuantizeLinear", inputs, f"{name}/int8")
+
+    def quant_inputs(self, tensor: Tensor, dtype: np.dtype | type) -> tuple[str, str]:
+        """Scale and zero point of a quantized tensor, whose stored values are of this type."""
+        assert tensor.quant is not None
+        scale, zero_point = tensor.quant.scale, tensor.quant.zero_point.astype(dtype)
+        if tensor.quant.axis is None:  # scalars, as ONNX has it for a whole tensor
+            scale, zero_point = scale.reshape(()), zero_point.reshape(())
+        return (
+            self.initializer(f"{tensor.name}/scale", scale),
+            self.initializer(f"{tensor.name}/zero_point", zero_point),
+        )
+
+    def add_constant(self, op: Op, tensor: Tensor, data: np.ndarray) -> None:
+        """A weight, bias or other constant operand of `op`, written once."""
+        if tensor.name in self._values:
+            return
+        data = self._lay_out_constant(op, tensor, data)
+        if tensor.quant is None:
+            self._values[tensor.name] = self.initializer(tensor.name, data)
+            return
+        inputs = [self.initializer(f"{tensor.name}/stored", data), *self.quant_inputs(tensor, data.dtype)]
+        # output channels come first in every weight and bias of ONNX
+        attributes = {} if tensor.quant.axis is None else {"axis": 0}
+        self._values[tensor.name] = self.add("DequantizeLinear", inputs, tensor.name, **attributes)
 
     def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Append a node; returns its output."""
@@ -71,25 +116,29 @@ class OnnxBuilder:
         """The tensor's NHWC shape."""
         return self.graph.tensors[name].shape
 
-    def flatten_nhwc(self, name: str, op: Op, shape: Sequence[int]) -> str:
+    def reshape_nhwc(self, name: str, op: Op, shape: Sequence[int]) -> str:
         """The value of tensor `name` reshaped to (batch, *shape) in the program's order of elements.
 
-        The reordering is done on the stored values: the operator that follows must find DequantizeLinear right before
-        it to become an integer kernel.
+        Each step is quantized and dequantized with the tensor's own scale, which changes nothing: ONNX Runtime takes
+        only operators with DequantizeLinear right before and QuantizeLinear right after them for integer kernels.
         """
-        quant = self.graph.tensors[name].quant
-        value = self.values[name] if quant is None else self.stored[name]
-        source = self.shape(name)
-        if len(source) == 4 and source[3] > 1 and source[1] * source[2] > 1:
-            value = self.add("Transpose", [value], f"{op.outputs[0]}/nhwc", perm=_TO_LAST)
-        # 0: the batch, as it is
-        value = self.add("Reshape", [value, self.integers([0, *shape])], f"{op.outputs[0]}/reshaped")
-        if quant is None:
-            return value
-        quant_inputs = [f"{name}/scale", f"{name}/zero_point"]
-        return self.add("DequantizeLinear", [value, *quant_inputs], f"{op.outputs[0]}/operand")
+        tensor = self.graph.tensors[name]
+        prefix = op.outputs[0]
 
-    def lay_out_constant(self, op: Op, tensor: Tensor, data: np.ndarray) -> np.ndarray:
+        def keep_steps(value: str) -> str:
+            if tensor.quant is None:
+                return value
+            quant_inputs = self.quant_inputs(tensor, np.int8)
+            stored = self.add("QuantizeLinear", [value, *quant_inputs], f"{value}/int8")
+            return self.add("DequantizeLinear", [stored, *quant_inputs], f"{value}/dequantized")
+
+        value, source = self.value(name), tensor.shape
+        if len(source) == 4 and source[3] > 1 and source[1] * source[2] > 1:
+            value = keep_steps(self.add("Transpose", [value], f"{prefix}/nhwc", perm=_TO_LAST))
+        # 0: the batch, as it is
+        return keep_steps(self.add("Reshape", [value, self.integers([0, *shape])], f"{prefix}/reshaped"))
+
+    def _lay_out_constant(self, op: Op, tensor: Tensor, data: np.ndarray) -> np.ndarray:
         """A constant operand's data as its ONNX operator takes it."""
         if op.kind == "conv_2d" and tensor.name == op.inputs[1]:
             return data.transpose(0, 3, 1, 2)  # OHWI -> OIHW
@@ -149,7 +198,7 @@ def _write_conv(builder: OnnxBuilder, op: Op) -> str:
     kernel = weight[1:3]
     value = builder.add(
         "Conv",
-        [builder.values[name] for name in op.inputs],
+        [builder.value(name) for name in op.inputs],
         _real(op),
         kernel_shape=kernel,
         strides=op.attrs["stride"],
@@ -162,8 +211,8 @@ def _write_conv(builder: OnnxBuilder, op: Op) -> str:
 
 def _write_fully_connected(builder: OnnxBuilder, op: Op) -> str:
     x, weight, bias = op.inputs
-    flat = builder.values[x] if len(builder.shape(x)) == 2 else builder.flatten_nhwc(x, op, [-1])
-    value = builder.add("Gemm", [flat, builder.values[weight], builder.values[bias]], _real(op), transB=1)
+    flat = builder.value(x) if len(builder.shape(x)) == 2 else builder.reshape_nhwc(x, op, [-1])
+    value = builder.add("Gemm", [flat, builder.value(weight), builder.value(bias)], _real(op), transB=1)
     return _activate(builder, op, value, op.attrs["activation"])
 
 
@@ -171,7 +220,7 @@ def _write_binary(builder: OnnxBuilder, op: Op) -> str:
     rank = len(builder.shape(op.outputs[0]))
     operands = []
     for place, name in enumerate(op.inputs):
-        shape, value = builder.shape(name), builder.values[name]
+        shape, value = builder.shape(name), builder.value(name)
         if len(shape) < rank and not builder.graph.tensors[name].is_constant:
             # the batch stays in front; numpy's rule would put it elsewhere
             full = channels_first((0, *(1,) * (rank - len(shape)), *shape[1:]))  # 0: as it is
@@ -186,7 +235,7 @@ def _write_pool(builder: OnnxBuilder, op: Op) -> str:
     is_average = op.kind == "average_pool_2d"
     value = builder.add(
         "AveragePool" if is_average else "MaxPool",
-        [builder.values[op.inputs[0]]],
+        [builder.value(op.inputs[0])],
         _real(op),
         kernel_shape=kernel,
         strides=op.attrs["stride"],
@@ -207,7 +256,7 @@ def _write_mean(builder: OnnxBuilder, op: Op) -> str:
     left = [axis for axis in range(rank) if axis not in op.attrs["axes"]]
     order = sorted(left, key=lambda axis: _first_axis(rank, axis))  # the order in which the ONNX result has them
     axes = builder.integers(sorted(_first_axis(rank, axis) for axis in op.attrs["axes"]))
-    value = builder.add("ReduceMean", [builder.values[x], axes], _real(op), keepdims=int(keep))
+    value = builder.add("ReduceMean", [builder.value(x), axes], _real(op), keepdims=int(keep))
     if keep or order == left:
         return value
     return builder.add("Transpose", [value], f"{op.outputs[0]}/ordered", perm=[order.index(axis) for axis in left])
@@ -215,13 +264,13 @@ def _write_mean(builder: OnnxBuilder, op: Op) -> str:
 
 def _write_concat(builder: OnnxBuilder, op: Op) -> str:
     axis = _first_axis(len(builder.shape(op.outputs[0])), op.attrs["axis"])
-    return builder.add("Concat", [builder.values[name] for name in op.inputs], _real(op), axis=axis)
+    return builder.add("Concat", [builder.value(name) for name in op.inputs], _real(op), axis=axis)
 
 
 def _write_pad(builder: OnnxBuilder, op: Op) -> str:
     paddings = channels_first(op.attrs["paddings"])
     pads = builder.integers([pair[0] for pair in paddings] + [pair[1] for pair in paddings])
-    inputs = [builder.values[op.inputs[0]], pads]
+    inputs = [builder.value(op.inputs[0]), pads]
     if op.attrs["mode"] == "lowest":
         quant = builder.graph.tensors[op.inputs[0]].quant
         lowest = float(np.finfo(np.float32).min)
@@ -232,24 +281,24 @@ def _write_pad(builder: OnnxBuilder, op: Op) -> str:
 
 
 def _write_clamp(builder: OnnxBuilder, op: Op) -> str:
-    return _activate(builder, op, builder.values[op.inputs[0]], op.kind)
+    return _activate(builder, op, builder.value(op.inputs[0]), op.kind)
 
 
 def _make_unary(operator: str) -> Writer:
-    return lambda builder, op: builder.add(operator, [builder.values[op.inputs[0]]], _real(op))
+    return lambda builder, op: builder.add(operator, [builder.value(op.inputs[0])], _real(op))
 
 
 def _write_leaky_relu(builder: OnnxBuilder, op: Op) -> str:
-    return builder.add("LeakyRelu", [builder.values[op.inputs[0]]], _real(op), alpha=float(op.attrs["alpha"]))
+    return builder.add("LeakyRelu", [builder.value(op.inputs[0])], _real(op), alpha=float(op.attrs["alpha"]))
 
 
 def _write_prelu(builder: OnnxBuilder, op: Op) -> str:
-    return builder.add("PRelu", [builder.values[name] for name in op.inputs], _real(op))
+    return builder.add("PRelu", [builder.value(name) for name in op.inputs], _real(op))
 
 
 def _write_softmax(builder: OnnxBuilder, op: Op) -> str:
     (x,) = op.inputs
-    value = builder.values[x]
+    value = builder.value(x)
     if op.attrs["beta"] != 1.0:
         beta = builder.initializer(f"{op.outputs[0]}/beta", np.array(op.attrs["beta"], np.float32))
         value = builder.add("Mul", [value, beta], f"{op.outputs[0]}/scaled")
@@ -265,7 +314,7 @@ def _write_reshape(builder: OnnxBuilder, op: Op) -> str:
     shape = op.attrs["shape"]
     if builder.shape(op.inputs[0])[0] != shape[0]:
         raise UnsupportedModelError(f"{op.name} (reshape): it moves values into the batch axis; ONNX keeps that free")
-    value = builder.flatten_nhwc(op.inputs[0], op, shape[1:])
+    value = builder.reshape_nhwc(op.inputs[0], op, shape[1:])
     return builder.add("Transpose", [value], _real(op), perm=_TO_FIRST) if len(shape) == 4 else value
 
 
@@ -275,7 +324,7 @@ def _write_transpose(builder: OnnxBuilder, op: Op) -> str:
         raise UnsupportedModelError(f"{op.name} (transpose): it moves the batch axis; ONNX keeps that free")
     return builder.add(
         "Transpose",
-        [builder.values[op.inputs[0]]],
+        [builder.value(op.inputs[0])],
         _real(op),
         perm=[_first_axis(len(perm), axis) for axis in channels_first(perm)],
     )
@@ -287,12 +336,12 @@ def _write_strided_slice(builder: OnnxBuilder, op: Op) -> str:
     bounds = [builder.integers([op.attrs[key][axis] for axis in axes]) for key in ("begin", "end")]
     places = builder.integers([_first_axis(rank, axis) for axis in axes])
     steps = builder.integers([op.attrs["stride"][axis] for axis in axes])
-    return builder.add("Slice", [builder.values[op.inputs[0]], *bounds, places, steps], _real(op))
+    return builder.add("Slice", [builder.value(op.inputs[0]), *bounds, places, steps], _real(op))
 
 
 def _pass_on(builder: OnnxBuilder, op: Op) -> str:
     """quantize and dequantize: what stands around every op does it."""
-    return builder.values[op.inputs[0]]
+    return builder.value(op.inputs[0])
 
 
 OPERATORS: Mapping[str, Writer] = {
