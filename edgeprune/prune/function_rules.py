@@ -158,7 +158,7 @@ def _agree(state: Propagation, operands: list[torch.Tensor], shape: torch.Size) 
 
 def _rank_operand(labels: torch.Tensor) -> tuple[bool, int, int]:
     """The operand whose labels stand for all: one with a channel axis, not a parameter with a label per element."""
-    return len(varying_axes(labels)) == 1, shrink(labels).numel(), labels.numel()
+    return len(varying_axes(labels)) == 1, labels.numel(), shrink(labels).numel()
 
 
 def label_stack(state: Propagation, node: fx.Node) -> Any:
@@ -209,7 +209,7 @@ def label_pointwise(state: Propagation, node: fx.Node) -> Any:
     """Each output element depends on the same element of each operand: their labels are linked.
 
     An operand that is broadcast over the channels (size 1 there: a gain, an attention map) has one value for all of
-    them; it stays, and nothing is linked.
+    them: it stays, and nothing is linked.
     """
     shape = state.get_shape(node)
     operands = [state.labels[source] for source in state.get_tensor_inputs(node)]
@@ -221,8 +221,8 @@ def label_pointwise(state: Propagation, node: fx.Node) -> Any:
     for labels in operands:
         if labels is main:
             continue
-        if axes and not varying_axes(labels) and all(labels.size(axis) == 1 for axis in axes):
-            state.pin(labels, node, "one channel is broadcast over many")
+        if axes and all(labels.size(axis) == 1 for axis in axes):
+            state.pin(labels, node, "is broadcast over channels")
         else:
             state.link(main, labels)
     return _rectangular(state, main.expand(shape))

@@ -178,23 +178,17 @@ def find_units(module: fx.GraphModule, example: torch.Tensor | Sequence[torch.Te
 
 def _resolve_boxes(state: Propagation) -> Components:
     """Components after which every bare parameter stays a box; one that would not is pinned."""
-    sliced = {parameter for parameter, _ in state.slices}
+    for (name, _), labels in state.slices.items():
+        if name in state.elements:
+            for both in (labels, state.elements[name]):
+                state.pool.pin(both, name, "a layer's weight that the program also reads by itself")
     while True:
         components = state.pool.resolve()
-        torn = [
-            name
-            for name, labels in state.elements.items()
-            if len(_varying(components.get_units(labels))) > 1
-            or (name in sliced and (components.get_units(labels) != PINNED).any())
-        ]
+        torn = [labels for labels in state.elements.values() if len(_varying(components.get_units(labels))) > 1]
         if not torn:
             return components
-        for name in torn:
-            text = "is sliced as a layer's weight and read by itself too" if name in sliced else "has no channel axis"
-            state.pool.pin(state.elements[name], name, f"parameter {text}")
-            for key, labels in state.slices.items():
-                if key[0] == name:
-                    state.pool.pin(labels, name, f"parameter {text}")
+        for labels in torn:
+            state.pool.pin(labels, "bare parameter", "would not stay a box")
 
 
 def _varying(ids: np.ndarray) -> list[int]:

@@ -24,7 +24,8 @@ class CheckError(AssertionError):
 def randomize_uniquely(model: nn.Module, batch: Tensor, seed: int = 0) -> nn.Module:
     """The model in float64 and eval mode, in place, every parameter and statistic drawn anew.
 
-    BatchNorm statistics are those of `batch`, so that no channel is dead or saturated. requires_grad stays.
+    BatchNorm statistics are those of `batch`, so that no channel is dead or saturated, plus a little noise, so that
+    two constant channels differ. requires_grad stays.
     """
     generator = torch.Generator().manual_seed(seed)
     model.double()
@@ -41,6 +42,8 @@ def randomize_uniquely(model: nn.Module, batch: Tensor, seed: int = 0) -> nn.Mod
     for layer in model.modules():
         if isinstance(layer, NORMS):
             layer.momentum = 0.1
+            layer.running_mean += 0.01 * torch.randn(layer.num_features, generator=generator, dtype=torch.float64)
+            layer.running_var += 0.1 * torch.rand(layer.num_features, generator=generator, dtype=torch.float64)
     return model.eval()
 
 
