@@ -60,18 +60,23 @@ def _limits(lsb: int | None, reason: str, *kinds: str) -> dict[str, Limit]:
 _IN_FLOAT = "computed in float and rounded once; the reference rounds twice in fixed point"
 _TABLE = "looked up in a table computed in float; TFLite Micro computes in fixed point"
 _ROUNDS_ONCE = "rounds the rescaled sum once; TFLite Micro and CMSIS-NN round twice"
+_FLOAT32_FACTORS = "computes the ratio of scales in float32; TFLite Micro in float64"
+_FLOAT32_KINDS = ("mul", "prelu", "leaky_relu", "hard_swish")
 # Every entry was seen to be needed: on random one-op programs, random networks or MLPerf Tiny's. Not listed: 0.
 LIMITS: Mapping[str, Mapping[str, Limit]] = {
     MICRO: _limits(None, "TFLite Micro has no such kernel", "relu_n1_to_1"),
     LITERT_REFERENCE: {
         **_limits(1, _ROUNDS_ONCE, "fully_connected"),
+        **_limits(1, _FLOAT32_FACTORS, *_FLOAT32_KINDS),
         **_limits(1, _TABLE, "logistic", "tanh"),
     },
     LITERT_BUILTIN: {
         **_limits(1, _ROUNDS_ONCE, "conv_2d", "depthwise_conv_2d", "fully_connected", "mean", "quantize"),
+        **_limits(1, _FLOAT32_FACTORS, *_FLOAT32_KINDS),
         **_limits(1, _TABLE, "logistic", "tanh", "softmax"),
     },
     LITERT_XNNPACK: {
+        **_limits(1, _FLOAT32_FACTORS, *_FLOAT32_KINDS),
         **_limits(1, _IN_FLOAT, "conv_2d", "depthwise_conv_2d", "fully_connected", "mul", "mean"),
         **_limits(1, "rounds once, in fewer bits", "add", "sub", "leaky_relu", "quantize"),
         **_limits(1, _TABLE, "logistic", "tanh", "softmax"),
