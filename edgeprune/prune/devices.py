@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from edgeprune.errors import InputError
 
-# Of 1, 2 and more threads: on small batches the overhead of a thread is worth more than its work. LITE on 67 series of
-# 24 points, epoch on 2 idle cores: 20 ms with one thread, 17 ms with two. Larger batches take what torch offers.
+# Small batches take one thread: LITE on 67 series of 24 points, epoch on 2 cores: 20 ms with one thread, 17 ms with two
+# when nothing else runs, but 77 ms against 501 ms beside other work, since waiting threads spin. Larger batches take
+# what torch offers.
 SMALL_BATCH_VALUES = 20_000
-SMALL_BATCH_THREADS = 2
+SMALL_BATCH_THREADS = 1
 
 
 class Device:
