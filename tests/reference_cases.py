@@ -185,7 +185,8 @@ def _make_depthwise(draw: _Draw, kind: str) -> Graph:
 def _make_fully_connected(draw: _Draw, kind: str) -> Graph:
     source = draw.input(shape=(1, draw.size()) if draw.rng.random() < 0.7 else None)
     units = draw.size()
-    weight = draw.weight((units, source.element_count), None)
+    # per output channel too: what others' converters write, though edgeprune does not
+    weight = draw.weight((units, source.element_count), 0 if draw.rng.random() < 0.2 else None)
     operands = (source, weight, draw.bias(source, weight, units))
     return build_one_op(kind, operands, {"activation": draw.activation()}, draw.layer_output(source, weight))
 

@@ -229,12 +229,6 @@ def quantized_layer(kind: str, weight_quant: Quant) -> Graph:
 @pytest.mark.parametrize(
     ("kind", "weight_quant", "error", "message"),
     [
-        (
-            "fully_connected",
-            Quant(np.ones(2), np.zeros(2), 0),
-            UnsupportedModelError,
-            "weight is quantized per channel",
-        ),
         ("conv_2d", Quant(np.ones(2), np.zeros(2), 3), UnsupportedModelError, "along axis 3; the kernel needs 0"),
         ("conv_2d", Quant(np.ones(3), np.zeros(3), 0), GraphError, "3 weight scales for 2 output channels"),
         ("conv_2d", Quant.per_tensor(0.1, 5), GraphError, "symmetrically"),

@@ -123,14 +123,13 @@ def fully_connected_float(call: Call) -> np.ndarray:
 
 
 def fully_connected_int8(call: Call) -> np.ndarray:
-    """FullyConnected with per-tensor weights, two roundings (LiteRT's reference kernel rounds once here)."""
-    weight_tensor = call.inputs[1]
-    call.scale(weight_tensor)  # refuses weights per channel: older TFLite Micro reads them wrongly, without a word
+    """FullyConnected and FullyConnectedPerChannel, two roundings (LiteRT's reference kernel rounds once here).
+
+    Weights per output channel have a meaning here, but older TFLite Micro reads them as per tensor, without a word:
+    what is lowered has one scale.
+    """
     x, weight = _exact_operands(call, weights_per_output_axis=0)
-    sums = x.reshape(len(x), -1) @ weight.T
-    product_scale = float(call.scale(call.inputs[0])) * float(call.scale(weight_tensor))
-    multiplier, shift = quantize_multiplier(product_scale / float(call.scale(call.output)))
-    return _requantize_sums(call, sums, multiplier, shift)
+    return _finish_int8(call, x.reshape(len(x), -1) @ weight.T, channel_axis=0)
 
 
 # --- what the int8 layers share ---
@@ -153,13 +152,8 @@ def _exact_operands(call: Call, weights_per_output_axis: int) -> tuple[np.ndarra
 
 
 def _finish_int8(call: Call, sums: np.ndarray, channel_axis: int) -> np.ndarray:
-    """Bias, rescaling per output channel, fused activation."""
+    """Add the bias, rescale per output channel, clamp; blocks of rows, whose int64 temporaries stay in the cache."""
     multipliers, shifts = _channel_multipliers(call, call.inputs[1], channel_axis, sums.shape[-1])
-    return _requantize_sums(call, sums, multipliers, shifts)
-
-
-def _requantize_sums(call: Call, sums: np.ndarray, multiplier: np.ndarray | int, shift: np.ndarray | int) -> np.ndarray:
-    """Add the bias, rescale, clamp; a block of rows at a time, whose int64 temporaries stay in the cache."""
     bias, zero_point = call.values[2].astype(np.int64), call.zero_point(call.output)
     rows = sums.reshape(-1, sums.shape[-1])
     result = np.empty(rows.shape, np.int8)
@@ -167,7 +161,7 @@ def _requantize_sums(call: Call, sums: np.ndarray, multiplier: np.ndarray | int,
     for start in range(0, len(rows), step):
         block = slice(start, start + step)
         accumulators = wrap_int32(rows[block].astype(np.int64) + bias)
-        scaled = multiply_by_quantized_multiplier(accumulators, multiplier, shift)
+        scaled = multiply_by_quantized_multiplier(accumulators, multipliers, shifts)
         result[block] = call.clamp_int8(wrap_int32(scaled + zero_point))
     return result.reshape(sums.shape)
 
