@@ -46,7 +46,7 @@ class Programs:
 def build_programs(job: Job, pruned: PrunedModel) -> Programs:
     """Export, calibrate, quantize and write; raises UnsupportedModelError with layer and way out."""
     exported = _export(job, pruned)
-    float_graph = legalize(read_onnx(exported, name=job.model.name))
+    float_graph = legalize(read_onnx(exported, input_shape=job.model.input_shape))
     violations = check_supported(float_graph, job.target)
     if violations:
         raise UnsupportedModelError("; ".join(violation.message for violation in violations))

@@ -1,0 +1,272 @@
+"""The whole way, from a model file to artifacts and report, on a small net and real data."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgeprune.artifacts import Normalization
+from edgeprune.errors import InputError, UnsupportedModelError
+from edgeprune.executors import MICRO_AVAILABLE
+from edgeprune.load import save_model
+from edgeprune.lower import read_tflite
+from edgeprune.pipeline import CompileResult, compile_model
+from edgeprune.report import load_schema, parse_budgets
+from edgeprune.settings import CompileSettings
+from edgeprune.stages import verify
+from edgeprune.stages.evaluate_artifact import evaluate_artifact
+
+DATA = str(Path(__file__).parent.parent / "calibration_data" / "ItalyPowerDemand.npz")
+ARTIFACTS = (
+    "model_float32.onnx",
+    "model_int8.onnx",
+    "model_float32.tflite",
+    "model_int8.tflite",
+    "model_pruned.pt",
+)
+
+
+class SmallNet(nn.Module):
+    """Two convolutions, one of them with a branch to concat, on 24 values."""
+
+    def __init__(self, outputs: int = 2) -> None:
+        super().__init__()
+        self.wide = nn.Conv1d(1, 8, 7, padding="same", bias=False)
+        self.narrow = nn.Conv1d(1, 4, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm1d(12)
+        self.last = nn.Conv1d(12, 10, 3, stride=2, padding=1)
+        self.head = nn.Linear(10, outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.norm(torch.cat([self.wide(x), self.narrow(x)], 1)))
+        return self.head(torch.relu(self.last(x)).mean(-1))
+
+
+def make_settings(model: Path, output: Path, **changes: Any) -> CompileSettings:
+    values: dict[str, Any] = {
+        "model": model,
+        "data": DATA,
+        "method": "l1",
+        "training": {"epochs": 25},
+        "output": output,
+        **changes,
+    }
+    return CompileSettings(**values)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained net: pruning and retraining do not mind."""
+    torch.manual_seed(5)
+    path = tmp_path_factory.mktemp("model") / "small.pt"
+    save_model(SmallNet(), torch.zeros(2, 1, 24), path, normalization=Normalization("per_series"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def compiled(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[CompileResult, Path]:
+    output = tmp_path_factory.mktemp("compiled")
+    return compile_model(make_settings(model, output)), output
+
+
+@pytest.fixture(scope="module")
+def document(compiled: tuple[CompileResult, Path]) -> Mapping[str, Any]:
+    return json.loads((compiled[1] / "report.json").read_text())
+
+
+def test_a_compile_ends_well(compiled: tuple[CompileResult, Path]) -> None:
+    result, output = compiled
+    assert result.exit_code == 0
+    assert result.document["outcome"] == "Built and verified"
+    expected = {*ARTIFACTS, "report.json", "report.md", "report.html", "manifest.json"}
+    assert {path.name for path in output.iterdir()} == expected
+
+
+def test_the_report_keeps_its_schema(document: Mapping[str, Any]) -> None:
+    jsonschema.validate(document, load_schema())
+
+
+def test_the_manifest_names_every_artifact_with_its_digest(compiled: tuple[CompileResult, Path]) -> None:
+    manifest = json.loads((compiled[1] / "manifest.json").read_text())
+    assert sorted(artifact["path"] for artifact in manifest["artifacts"]) == sorted(ARTIFACTS)
+    for artifact in manifest["artifacts"]:
+        content = (compiled[1] / artifact["path"]).read_bytes()
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (artifact["bytes"], artifact["sha256"])
+    assert manifest["normalization"]["kind"] == "per_series"
+
+
+def test_half_of_the_channels_are_gone_and_the_rest_adds_up(document: Mapping[str, Any]) -> None:
+    widths = {row["layer"]: (row["before"], row["after"]) for row in document["pruning"]["widths"]}
+    assert widths["wide"] == (8, 4)
+    assert widths["narrow"] == (4, 2)
+    assert widths["last"] == (10, 5)
+    base, retrained = document["variants"]["base"], document["variants"]["retrained"]
+    assert base["parameters"] == 8 * 7 + 4 * 3 + 2 * 12 + (12 * 10 * 3 + 10) + (10 * 2 + 2)
+    assert retrained["parameters"] == 4 * 7 + 2 * 3 + 2 * 6 + (6 * 5 * 3 + 5) + (5 * 2 + 2)
+    assert retrained["macs"] == 24 * (4 * 7 + 2 * 3) + 12 * 6 * 5 * 3 + 5 * 2
+    assert retrained["flops"] == 2 * retrained["macs"]
+
+
+def test_parity_was_proven_by_every_executor(document: Mapping[str, Any]) -> None:
+    assert MICRO_AVAILABLE, "tflite-micro is not installed: make install says how"
+    parity = document["parity"]
+    assert parity["passed"]
+    executors = {row["executor"] for row in parity["lockstep"]}
+    assert executors == {"tflite-micro", "litert-reference", "litert-builtin", "litert-xnnpack", "onnxruntime"}
+    assert {row["max_lsb"] for row in parity["lockstep"] if row["executor"] == "tflite-micro"} == {0}
+    whole = {row["executor"]: row for row in parity["end_to_end"]}
+    assert whole["tflite-micro"]["max_lsb"] == 0
+    assert whole["tflite-micro"]["samples"] == 256
+
+
+def test_every_form_was_scored_on_the_whole_test_set(document: Mapping[str, Any]) -> None:
+    for variant in document["variants"].values():
+        assert variant["test_samples"] == 1029
+        assert np.sum(variant["confusion_matrix"]) == 1029
+        assert variant["executor"]
+    assert list(document["variants"])[:3] == ["base", "pruned", "retrained"]
+    # int8 keeps the decisions of the network it was made from
+    assert abs(document["variants"]["int8"]["accuracy"] - document["variants"]["retrained"]["accuracy"]) < 0.03
+
+
+def test_a_microcontroller_gets_no_host_time(document: Mapping[str, Any]) -> None:
+    latency = {row["name"]: row for row in document["latency"]}
+    assert latency["cortex-m4"] == {
+        "name": "cortex-m4",
+        "method": "unavailable",
+        "reason": "needs the firmware build",
+    }
+    assert document["metrics"]["latency"]["value"] is None
+    assert {row["method"] for name, row in latency.items() if name != "cortex-m4"} == {"host"}
+
+
+def test_no_artifact_tells_where_it_was_made(compiled: tuple[CompileResult, Path], model: Path) -> None:
+    places = [str(Path.cwd()), str(Path.home()), str(compiled[1]), str(model.parent), sys.prefix]
+    for path in compiled[1].iterdir():
+        content = path.read_bytes()
+        for place in places:
+            assert place.encode() not in content, f"{path.name} holds {place}"
+
+
+def test_the_same_inputs_give_the_same_bytes(compiled: tuple[CompileResult, Path], model: Path, tmp_path: Path) -> None:
+    compile_model(make_settings(model, tmp_path))
+    for name in ARTIFACTS:
+        if name != "model_pruned.pt":  # torch.export writes a fresh id into every archive
+            assert (tmp_path / name).read_bytes() == (compiled[1] / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("name", ARTIFACTS)
+def test_evaluate_finds_the_figures_of_the_report(
+    compiled: tuple[CompileResult, Path], document: Mapping[str, Any], name: str
+) -> None:
+    keys = {
+        "model_float32.onnx": "onnx_float32",
+        "model_int8.onnx": "int8_onnxruntime",
+        "model_float32.tflite": "tflite_float32",
+        "model_int8.tflite": "int8",
+        "model_pruned.pt": "retrained",
+    }
+    summary = evaluate_artifact(compiled[1] / name, data=DATA)
+    assert summary["accuracy"] == document["variants"][keys[name]]["accuracy"]
+    assert summary["confusion_matrix"] == document["variants"][keys[name]]["confusion_matrix"]
+    assert summary["normalization"] == "per_series"
+
+
+def test_an_onnx_file_is_deployed_as_it_is(compiled: tuple[CompileResult, Path], tmp_path: Path) -> None:
+    onnx_file = compiled[1] / "model_float32.onnx"
+    result = compile_model(make_settings(onnx_file, tmp_path, method="none", training={}, normalization="per_series"))
+    assert result.exit_code == 0
+    assert (tmp_path / "model_int8.tflite").read_bytes() == (compiled[1] / "model_int8.tflite").read_bytes()
+    with pytest.raises(UnsupportedModelError, match="add --method none"):
+        compile_model(make_settings(onnx_file, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("budget", "exit_code"),
+    [("model_bytes=64K,macs=1M", 0), ("macs=1", 3), ("flash=1M", 6), ("macs=1,latency=1ms", 6)],
+)
+def test_budgets_decide_the_exit_code_and_the_report_is_written(
+    compiled: tuple[CompileResult, Path], tmp_path: Path, budget: str, exit_code: int
+) -> None:
+    settings = make_settings(
+        compiled[1] / "model_float32.onnx",
+        tmp_path,
+        method="none",
+        training={},
+        normalization="per_series",
+        budgets=parse_budgets(budget),
+    )
+    assert compile_model(settings).exit_code == exit_code
+    assert json.loads((tmp_path / "report.json").read_text())["exit_code"] == exit_code
+
+
+def test_a_parity_failure_ends_with_1_and_keeps_the_evidence(
+    compiled: tuple[CompileResult, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compare_wrongly(*arguments: Any, **options: Any) -> Any:
+        rows = real_compare(*arguments, **options)
+        return tuple(
+            dataclasses.replace(row, max_lsb=3, different=1, passed=False) if row.must_be_equal else row for row in rows
+        )
+
+    real_compare = verify.compare_end_to_end
+    monkeypatch.setattr(verify, "compare_end_to_end", compare_wrongly)
+    settings = make_settings(
+        compiled[1] / "model_float32.onnx", tmp_path, method="none", training={}, budgets=parse_budgets("macs=1")
+    )
+    result = compile_model(settings)
+    assert result.exit_code == 1  # before the missed budget
+    assert "tflite-micro, end to end" in result.document["outcome"]
+    assert (tmp_path / "model_int8.tflite").is_file()
+    assert not json.loads((tmp_path / "report.json").read_text())["parity"]["passed"]
+
+
+def test_a_disk_that_fills_up_leaves_the_old_artifacts(
+    compiled: tuple[CompileResult, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings(compiled[1] / "model_float32.onnx", tmp_path, method="none", training={})
+    (tmp_path / "model_int8.tflite").write_bytes(b"the last good one")
+
+    def fail(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(InputError, match="the disk is full"):
+        compile_model(settings)
+    assert os.listdir(tmp_path) == ["model_int8.tflite"]
+    assert (tmp_path / "model_int8.tflite").read_bytes() == b"the last good one"
+
+
+def test_an_output_folder_that_cannot_be_made_is_said_before_any_work(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="a file stands where a folder is needed"):
+        compile_model(make_settings(model, tmp_path / "file" / "out"))
+
+
+def test_data_of_another_shape_is_refused_with_both_shapes(model: Path, tmp_path: Path) -> None:
+    data = str(Path(DATA).with_name("GunPoint.npz"))
+    with pytest.raises(InputError, match=r"takes samples of shape \(1, 24\), the data has \(1, 150\)"):
+        compile_model(make_settings(model, tmp_path, data=data))
+
+
+def test_the_deployed_program_is_what_the_file_holds(
+    compiled: tuple[CompileResult, Path], document: Mapping[str, Any]
+) -> None:
+    graph = read_tflite((compiled[1] / "model_int8.tflite").read_bytes())
+    kinds = [op.kind for op in graph.ops]
+    assert "transpose" not in kinds
+    assert "reshape" not in kinds
+    assert len({row["layer"] for row in document["parity"]["lockstep"]}) == len(kinds)
