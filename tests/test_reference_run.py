@@ -216,27 +216,21 @@ def test_an_output_far_finer_than_the_operands_is_refused() -> None:
         run_graph(graph, {name: np.zeros((1, 4), np.int8) for name in ("a", "b")})
 
 
-def quantized_layer(kind: str, weight_quant: Quant) -> Graph:
-    source = Tensor("input", (1, 1, 1, 2), "int8", None, QUANT)
-    shape, attrs = (2, 2), {"activation": "none"}
-    if kind == "conv_2d":
-        shape = (2, 1, 1, 2)  # type: ignore[assignment]
-        attrs |= {"stride": (1, 1), "dilation": (1, 1), "padding": "same"}  # type: ignore[dict-item]
-    weight = Tensor.constant("weight", np.ones(shape, np.int8), weight_quant)
-    return build_one_op(kind, (source, weight, Tensor.constant("bias", np.zeros(2, np.int32))), attrs, QUANT)
-
-
 @pytest.mark.parametrize(
-    ("kind", "weight_quant", "error", "message"),
+    ("weight_quant", "error", "message"),
     [
-        ("conv_2d", Quant(np.ones(2), np.zeros(2), 3), UnsupportedModelError, "along axis 3; the kernel needs 0"),
-        ("conv_2d", Quant(np.ones(3), np.zeros(3), 0), GraphError, "3 weight scales for 2 output channels"),
-        ("conv_2d", Quant.per_tensor(0.1, 5), GraphError, "symmetrically"),
+        (Quant(np.ones(2), np.zeros(2), 3), UnsupportedModelError, "along axis 3; the kernel needs 0"),
+        (Quant(np.ones(3), np.zeros(3), 0), GraphError, "3 weight scales for 2 output channels"),
+        (Quant.per_tensor(0.1, 5), GraphError, "symmetrically"),
     ],
 )
-def test_weights_that_are_refused(kind: str, weight_quant: Quant, error: type[Exception], message: str) -> None:
+def test_weights_that_are_refused(weight_quant: Quant, error: type[Exception], message: str) -> None:
+    source = Tensor("input", (1, 1, 1, 2), "int8", None, QUANT)
+    weight = Tensor.constant("weight", np.ones((2, 1, 1, 2), np.int8), weight_quant)
+    attrs = {"stride": (1, 1), "dilation": (1, 1), "padding": "same", "activation": "none"}
+    operands = (source, weight, Tensor.constant("bias", np.zeros(2, np.int32)))
     with pytest.raises(error, match=message):
-        run_graph(quantized_layer(kind, weight_quant), np.zeros((1, 1, 1, 2), np.int8))
+        run_graph(build_one_op("conv_2d", operands, attrs, QUANT), np.zeros((1, 1, 1, 2), np.int8))
 
 
 def test_types_that_are_refused() -> None:
