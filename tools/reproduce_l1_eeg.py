@@ -26,7 +26,15 @@ from reproduction import (
 from edgeprune.artifacts import Dataset, fit_normalization
 from edgeprune.load import load_dataset, raise_module, split_train
 from edgeprune.models import build_model
-from edgeprune.prune import CRITERIA, TrainSettings, find_units, prune_channels, select_lowest, train_model
+from edgeprune.prune import (
+    CRITERIA,
+    TrainSettings,
+    find_units,
+    prune_channels,
+    recalibrate_batchnorm,
+    select_lowest,
+    train_model,
+)
 
 RATIO = 0.5
 PATIENCE = 10
@@ -57,10 +65,10 @@ def run_seed(seed: int, arguments: argparse.Namespace) -> SeedRun:
     base = train_model(module, x, y, recipe, **held_out, progress=progress, title="base")
     units = find_units(base.module, example)
     dead = select_lowest(units, CRITERIA["l1"]().score_units(base.module, units), RATIO)
-    pruned = prune_channels(base.module, example, dead, fold_batches=[torch.tensor(x)])
-    retrained = train_model(pruned.module, x, y, recipe, **held_out, progress=progress, title="retrain")
+    pruned = recalibrate_batchnorm(prune_channels(base.module, example, dead, fold_batches=[torch.tensor(x)]).module, x)
+    retrained = train_model(pruned, x, y, recipe, **held_out, progress=progress, title="retrain")
 
-    forms = {"Base": base.module, "Pruned": pruned.module, "Retrained": retrained.module}
+    forms = {"Base": base.module, "Pruned": pruned, "Retrained": retrained.module}
     outputs = {name: run_float(module, data) for name, module in forms.items()}
     outputs["int8"] = run_int8(retrained.module, data)
     before, after = count_parameters(module), count_parameters(retrained.module)

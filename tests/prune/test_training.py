@@ -210,7 +210,7 @@ def test_ctrl_c_leaves_the_best_state(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["best.pt"]
     state = torch.load(path, weights_only=True)
     four = train_model(small_net(), x, y, TrainSettings(**{**FAST.__dict__, "epochs": 4}))
-    assert all(torch.equal(state[name], tensor) for name, tensor in four.module.state_dict().items())
+    assert all(torch.equal(state[name], parameter) for name, parameter in four.module.named_parameters())
 
 
 def test_ctrl_c_without_a_checkpoint_says_that_nothing_was_kept() -> None:
@@ -258,6 +258,15 @@ def test_nothing_to_train_is_an_error() -> None:
         parameter.requires_grad_(False)
     with pytest.raises(InputError, match="every parameter has requires_grad False"):
         train_model(net, x, y, FAST)
+
+
+def test_batch_norms_are_recalibrated_at_the_end() -> None:
+    x, y = make_series(32)
+    trained = train_model(small_net(), x, y, TrainSettings(epochs=2)).module
+    with torch.no_grad():
+        inputs = trained.get_submodule("conv")(torch.tensor(x))
+    # float32 sums in another order
+    torch.testing.assert_close(trained.get_buffer("norm.running_mean"), inputs.mean((0, 2)), rtol=1e-5, atol=1e-6)
 
 
 def test_frozen_filters_stay() -> None:
