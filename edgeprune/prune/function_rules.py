@@ -28,8 +28,15 @@ def label_function(state: Propagation, node: fx.Node) -> Any:
         rule = label_pointwise
     if rule is None:
         why = UNPRUNABLE.get(node.target, "is not known to the channel analysis")
-        return state.pin_all(node, f"{node.target} {why}")
+        return state.pin_all(node, f"{describe_target(node.target)} {why}")
     return rule(state, node)
+
+
+def describe_target(target: Any) -> str:
+    """'softmax' of torch.ops.aten.softmax.int; with its namespace where that is not aten."""
+    if isinstance(target, torch._ops.OpOverload):
+        return target._schema.name.removeprefix("aten::")
+    return str(getattr(target, "__name__", target))
 
 
 def label_number(state: Propagation, node: fx.Node) -> int:
@@ -46,22 +53,13 @@ def _axis(labels: torch.Tensor, axis: Any) -> int:
     return int(axis) % max(labels.dim(), 1)
 
 
-def _rectangular(state: Propagation, value: Any) -> Any:
-    """Every label array of a value made rectangular."""
-    if isinstance(value, torch.Tensor):
-        return state.pool.make_rectangular(value)
-    if isinstance(value, (tuple, list)):
-        return tuple(_rectangular(state, item) for item in value)
-    return value
-
-
 # -- elements move, values stay
 
 
 def label_layout(state: Propagation, node: fx.Node) -> Any:
     """The operation itself, run on the labels."""
     target = aten.reshape.default if node.target in (aten.view.default, aten._unsafe_view.default) else node.target
-    return _rectangular(state, state.run_on_labels(node, target))
+    return state.make_rectangular(state.run_on_labels(node, target))
 
 
 def label_reshape(state: Propagation, node: fx.Node) -> Any:
@@ -131,7 +129,7 @@ def label_concatenation(state: Propagation, node: fx.Node) -> Any:
     axis = _axis(operands[0], arguments["dim"])
     varying = [varying_axes(labels) for labels in operands]
     if any(axis in axes for axes in varying) or not any(varying):
-        return _rectangular(state, _join(operands, axis))
+        return _join(operands, axis)
     return _agree(state, [labels.narrow(axis, 0, 1) for labels in operands], state.get_shape(node))
 
 
@@ -153,7 +151,7 @@ def _agree(state: Propagation, operands: list[torch.Tensor], shape: torch.Size) 
     main = max(operands, key=_rank_operand)
     for labels in operands:
         state.link(main, labels)
-    return _rectangular(state, main.expand(shape))
+    return main.expand(shape)
 
 
 def _rank_operand(labels: torch.Tensor) -> tuple[bool, int, int]:
@@ -190,7 +188,7 @@ def label_padding(state: Propagation, node: fx.Node) -> Any:
                 spread(state.make_fresh(after), _replace(labels.shape, axis, after), axis),
             ]
             labels = _join([part for part in parts if part.size(axis)], axis)
-    return _rectangular(state, labels)
+    return labels
 
 
 def _replace(shape: torch.Size, axis: int, size: int) -> list[int]:
@@ -225,7 +223,7 @@ def label_pointwise(state: Propagation, node: fx.Node) -> Any:
             state.pin(labels, node, "is broadcast over channels")
         else:
             state.link(main, labels)
-    return _rectangular(state, main.expand(shape))
+    return main.expand(shape)
 
 
 # -- values along some axes are mixed
@@ -261,7 +259,7 @@ def label_along_axes(state: Propagation, node: fx.Node) -> Any:
     arguments = state.get_arguments(node)
     labels = state.labels[arguments["self"]]
     axes = _get_axes(arguments, labels)
-    return _mix(state, node, labels, axes, f"{node.target} runs over channels")
+    return _mix(state, node, labels, axes, f"{describe_target(node.target)} runs over channels")
 
 
 def label_reduction(state: Propagation, node: fx.Node) -> Any:
@@ -270,7 +268,7 @@ def label_reduction(state: Propagation, node: fx.Node) -> Any:
     labels = state.labels[arguments["self"]]
     axes = _get_axes(arguments, labels)
     if set(axes) & set(varying_axes(labels)):
-        return state.pin_all(node, f"{node.target} runs over channels")
+        return state.pin_all(node, f"{describe_target(node.target)} runs over channels")
     result = labels
     for axis in sorted(axes, reverse=True):
         result = result.narrow(axis, 0, 1) if arguments.get("keepdim") else result.select(axis, 0)
@@ -378,8 +376,8 @@ UNPRUNABLE: dict[Any, str] = {
         "mm.default": _PRODUCT,
         "baddbmm.default": _PRODUCT,
         "einsum.default": _PRODUCT,
-        "scaled_dot_product_attention.default": "is attention: it multiplies queries, keys and values",
-        "multi_head_attention_forward.default": "is attention: it multiplies queries, keys and values",
+        "scaled_dot_product_attention.default": "multiplies queries, keys and values",
+        "multi_head_attention_forward.default": "multiplies queries, keys and values",
     }.items()
     if get_target(name) is not None
 }

@@ -60,7 +60,10 @@ def propagate(module: fx.GraphModule, example: torch.Tensor | Sequence[torch.Ten
         recorder.run(*((example,) if isinstance(example, torch.Tensor) else tuple(example)))
     state = Propagation(module, recorder.shapes)
     for node in module.graph.nodes:
-        state.labels[node] = _label_node(state, node)
+        labels = _label_node(state, node)
+        # A bare parameter may still have a label per element: what it meets first decides which of its axes is the
+        # channels'. Everything else is a box from here on.
+        state.labels[node] = labels if node.op == "get_attr" else state.make_rectangular(labels)
     return state
 
 

@@ -101,6 +101,14 @@ class Propagation:
         """See LabelPool.make_fresh."""
         return self.pool.make_fresh(count)
 
+    def make_rectangular(self, labels: Any) -> Any:
+        """LabelPool.make_rectangular for one or several label arrays."""
+        if isinstance(labels, torch.Tensor):
+            return self.pool.make_rectangular(labels)
+        if isinstance(labels, (tuple, list)):
+            return tuple(self.make_rectangular(item) for item in labels)
+        return labels
+
     def pin(self, labels: Any, node: fx.Node, text: str) -> None:
         """Pin one or several label arrays."""
         for array in iterate_labels(labels):

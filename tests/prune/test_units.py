@@ -151,15 +151,15 @@ def test_frozen_filters_stay_but_lose_inputs() -> None:
 
 # Functions behind a convolution of 6 channels, by what the report says of it.
 MIXING: dict[str, Callable[[Tensor], Tensor]] = {
-    "softmax.int runs over channels": lambda x: torch.softmax(x, 1),
-    "cumsum.default runs over channels": lambda x: torch.cumsum(x, 1),
-    "mean.dim runs over channels": lambda x: x - x.mean(1, keepdim=True),
-    "roll.default runs over channels": lambda x: torch.roll(x, 1, 1),
-    "einsum.default multiplies two activations": lambda x: torch.einsum("bct,bdt->bcd", x, x),
-    "matmul.default multiplies two activations": lambda x: x @ x.transpose(1, 2),
-    "is attention": lambda x: F.scaled_dot_product_attention(x, x, x),
+    "softmax runs over channels": lambda x: torch.softmax(x, 1),
+    "cumsum runs over channels": lambda x: torch.cumsum(x, 1),
+    "mean runs over channels": lambda x: x - x.mean(1, keepdim=True),
+    "roll runs over channels": lambda x: torch.roll(x, 1, 1),
+    "einsum multiplies two activations": lambda x: torch.einsum("bct,bdt->bcd", x, x),
+    "matmul multiplies two activations": lambda x: x @ x.transpose(1, 2),
+    "multiplies queries, keys and values": lambda x: F.scaled_dot_product_attention(x, x, x),
     "a slice of channels with a step": lambda x: x[:, ::2],
-    "is not known to the channel analysis": lambda x: x[:, [2, 1, 0]],
+    "index is not known to the channel analysis": lambda x: x[:, [2, 1, 0]],
     "taken apart one by one": lambda x: torch.stack(x.unbind(1)[::-1], 1),
     "a constant of a fixed shape": lambda x: x + torch.ones(6, 1).cumsum(0),
     "mixes neighbouring channels": lambda x: F.avg_pool1d(x.transpose(1, 2), 2).transpose(1, 2),

@@ -27,7 +27,7 @@ PINNED = {
 
 
 # Exporting and raising takes most of the time: what shows nothing new about channels runs with the slow tests.
-SLOW = ("inception_time", "fcn", "resnet1d", "eeg_cnn", "mobilenet_v2", "vgg", "lstm_bidirectional")
+SLOW = ("inception_time", "fcn", "resnet1d", "eeg_cnn", "mobilenet_v2", "vgg", "gru", "lstm_bidirectional")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in ZOO])
