@@ -28,7 +28,6 @@ from tests.random_graphs import make_inputs, make_op_graph, make_random_graph
 MOVING_KINDS = ("max_pool_2d", "concat", "pad", "reshape", "transpose", "strided_slice")
 
 
-
 def make_executors(graph: Graph) -> list[Executor]:
     """All that run an int8 graph from a TFLite file, the reference first."""
     data = write_tflite(graph)

@@ -131,8 +131,9 @@ def _name_unused(name: str, tensors: Mapping[str, Tensor]) -> str:
 def choose_quant(low: float, high: float) -> Quant:
     """int8 steps over [low, high], widened to hold 0; the zero point is the nearest step to real 0.
 
-    >>> choose_quant(0.0, 2.55).scale.round(6).tolist(), int(choose_quant(0.0, 2.55).zero_point[0])
-    ([0.01], -128)
+    >>> quant = choose_quant(0.0, 127.5)
+    >>> float(quant.scale[0]), int(quant.zero_point[0])
+    (0.5, -128)
     """
     low, high = min(low, 0.0), max(high, 0.0)
     scale = float(np.float32((high - low) / 255.0))
