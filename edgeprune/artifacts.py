@@ -84,7 +84,7 @@ class Dataset:
 
     x_train, x_test: float32 (N, C, T) or (N, C, H, W), finite.
     y_train, y_test: int64 (N,), indices into class_names.
-    class_names: as they stood in the data, sorted.
+    class_names: as they stood in the data, sorted; empty for samples without labels (y_train and y_test are zeros).
     source: what was read, without the path of a machine (a file's name, 'ucr:GunPoint').
     notes: what a reader of the report should know (a test set that was split off, pixels divided by 255, ...).
     """

@@ -270,3 +270,78 @@ def test_the_deployed_program_is_what_the_file_holds(
     assert "transpose" not in kinds
     assert "reshape" not in kinds
     assert len({row["layer"] for row in document["parity"]["lockstep"]}) == len(kinds)
+
+
+class Autoencoder(nn.Module):
+    """As many values out as in, not a classifier of anything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encode = nn.Conv1d(1, 8, 5, stride=2, padding=2)
+        self.decode = nn.Linear(8 * 12, 24)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.decode(torch.relu(self.encode(x)).flatten(1))
+
+
+def fit_autoencoder(context: Any) -> nn.Module:
+    """A training function of a user's: reconstruction, on the samples alone."""
+    samples = torch.from_numpy(context.x_train)
+    optimizer = torch.optim.Adam(context.module.parameters(), 1e-2)
+    context.module.train()
+    for _ in range(20):
+        optimizer.zero_grad()
+        (context.module(samples) - samples.flatten(1)).square().mean().backward()
+        optimizer.step()
+    return context.module
+
+
+@pytest.fixture(scope="module")
+def autoencoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(6)
+    folder = tmp_path_factory.mktemp("autoencoder")
+    save_model(Autoencoder(), torch.zeros(2, 1, 24), folder / "model.pt")
+    rng = np.random.default_rng(0)
+    samples = rng.normal(size=(30, 1, 24)).astype(np.float32)
+    np.savez(folder / "unlabelled.npz", x_train=samples[:20], x_test=samples[20:])
+    return folder
+
+
+def test_a_head_that_is_no_classifier_needs_its_own_training(autoencoder: Path, tmp_path: Path) -> None:
+    model = autoencoder / "model.pt"
+    with pytest.raises(InputError, match="holds no labels"):
+        compile_model(make_settings(model, tmp_path, data=str(autoencoder / "unlabelled.npz")))
+    with pytest.raises(InputError, match=r"output of shape \(2, 24\).* has 2 classes"):
+        compile_model(make_settings(model, tmp_path))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("method", ["none", "l1"])
+def test_an_autoencoder_is_deployed_without_an_accuracy(autoencoder: Path, tmp_path: Path, method: str) -> None:
+    settings = make_settings(
+        autoencoder / "model.pt",
+        tmp_path,
+        data=str(autoencoder / "unlabelled.npz"),
+        method=method,
+        train=f"{__name__}:fit_autoencoder" if method == "l1" else None,
+        training={},
+        budgets=parse_budgets("macs=1M"),
+    )
+    result = compile_model(settings)
+    assert result.exit_code == 0
+    assert result.document["parity"]["passed"]
+    assert result.document["variants"]["int8"]["accuracy"] is None
+    assert result.document["metrics"]["accuracy"]["reason"]
+    jsonschema.validate(json.loads((tmp_path / "report.json").read_text()), load_schema())
+
+
+def test_a_budget_on_an_accuracy_that_there_is_not_is_unavailable(autoencoder: Path, tmp_path: Path) -> None:
+    settings = make_settings(
+        autoencoder / "model.pt",
+        tmp_path,
+        data=str(autoencoder / "unlabelled.npz"),
+        method="none",
+        training={},
+        budgets=parse_budgets("accuracy=90%"),
+    )
+    assert compile_model(settings).exit_code == 6

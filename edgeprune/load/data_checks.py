@@ -33,7 +33,7 @@ class RawData:
     """What a reader found, not yet checked.
 
     x_train, x_test: (N, C, T) or (N, C, H, W), any dtype; x_test and y_test None: to be split off here.
-    y_train, y_test: (N,) labels, numbers or strings.
+    y_train, y_test: (N,) labels, numbers or strings; y_train None: samples without labels, their test set given.
     class_names: where the file itself lists them; integer labels then are indices into it, strings are names in it.
     names: how the file calls x_train, y_train, x_test, y_test; for messages.
     """
@@ -41,7 +41,7 @@ class RawData:
     name: str
     source: str
     x_train: np.ndarray
-    y_train: np.ndarray
+    y_train: np.ndarray | None
     x_test: np.ndarray | None = None
     y_test: np.ndarray | None = None
     class_names: tuple[str, ...] | None = None
@@ -56,6 +56,8 @@ def assemble_dataset(raw: RawData, seed: int) -> Dataset:
     """
     x_name, y_name, x_test_name, y_test_name = raw.names
     x_train = _check_samples(f"{raw.source}: {x_name}", raw.x_train)
+    if raw.y_train is None:
+        return _assemble_unlabelled(raw, x_train)
     y_train = _name_labels(f"{raw.source}: {y_name}", raw.y_train)
     _check_lengths(raw.source, x_name, x_train, y_name, y_train)
     if raw.x_test is None or raw.y_test is None:
@@ -64,15 +66,28 @@ def assemble_dataset(raw: RawData, seed: int) -> Dataset:
     x_test = _check_samples(f"{raw.source}: {x_test_name}", raw.x_test)
     y_test = _name_labels(f"{raw.source}: {y_test_name}", raw.y_test)
     _check_lengths(raw.source, x_test_name, x_test, y_test_name, y_test)
-    if x_train.shape[1:] != x_test.shape[1:]:
-        raise InputError(
-            f"{raw.source}: a sample of {x_name} has shape {x_train.shape[1:]}, one of {x_test_name} "
-            f"{x_test.shape[1:]}; "
-            f"both must have the same shape. For series of different lengths: {HOW_TO_PAD}"
-        )
+    _check_same_shape(raw, x_train, x_test)
     class_names, (train_ids, test_ids) = _encode_labels(raw, y_train, y_test)
     notes = raw.notes + _note_single_samples(train_ids, class_names)
     return Dataset(raw.name, x_train, train_ids, x_test, test_ids, class_names, raw.source, notes)
+
+
+def _assemble_unlabelled(raw: RawData, x_train: np.ndarray) -> Dataset:
+    """Samples without labels: enough to calibrate on, or for a training function that brings its own targets."""
+    if raw.x_test is None:
+        raise InputError(f"{raw.source}: without labels a test set cannot be split off; give x_train and x_test")
+    x_test = _check_samples(f"{raw.source}: {raw.names[2]}", raw.x_test)
+    _check_same_shape(raw, x_train, x_test)
+    nothing = (np.zeros(len(x_train), np.int64), np.zeros(len(x_test), np.int64))
+    return Dataset(raw.name, x_train, nothing[0], x_test, nothing[1], (), raw.source, raw.notes)
+
+
+def _check_same_shape(raw: RawData, x_train: np.ndarray, x_test: np.ndarray) -> None:
+    if x_train.shape[1:] != x_test.shape[1:]:
+        raise InputError(
+            f"{raw.source}: a sample of {raw.names[0]} has shape {x_train.shape[1:]}, one of {raw.names[2]} "
+            f"{x_test.shape[1:]}; both must have the same shape. For series of different lengths: {HOW_TO_PAD}"
+        )
 
 
 def _split_dataset(raw: RawData, x: np.ndarray, y: np.ndarray, class_names: tuple[str, ...], seed: int) -> Dataset:
@@ -81,8 +96,7 @@ def _split_dataset(raw: RawData, x: np.ndarray, y: np.ndarray, class_names: tupl
     if counts.min() < 2:
         raise InputError(
             f"{raw.source}: class {class_names[int(counts.argmin())]!r} has {counts.min()} sample(s); a split into "
-            "train "
-            "and test needs at least 2 of each class. Add samples, drop the class, or give x_train and x_test yourself"
+            "train and test needs at least 2 of each class. Add samples, drop the class, or give x_train and x_test"
         )
     train, test = split_by_class(y, TEST_FRACTION, seed)
     note = (
@@ -218,7 +232,7 @@ def _encode_labels(
     _, y_name, _, y_test_name = raw.names
     if raw.class_names is not None:
         class_names = raw.class_names
-        by_name = raw.y_train.dtype.kind in "US"
+        by_name = raw.y_train is not None and raw.y_train.dtype.kind in "US"
         labels = class_names if by_name else tuple(str(index) for index in range(len(class_names)))
     else:
         class_names = labels = sort_class_names(set(y_train.tolist()))

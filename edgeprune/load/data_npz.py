@@ -1,4 +1,5 @@
-"""Datasets in numpy's .npz: x_train, y_train, x_test, y_test, or x and y to be split.
+"""Datasets in numpy's .npz: x_train, y_train, x_test, y_test, or x and y to be split; x_train and x_test alone are
+samples without labels (for --method none and --train).
 
 Layouts, told by the number of dimensions, or by an entry `layout` in the file (or the option `layout`):
 
@@ -62,7 +63,7 @@ def read_npz(path: Path, options: Mapping[str, str]) -> RawData:
     if layout is not None and layout not in LAYOUTS:
         raise InputError(f"{source}: layout is {layout!r}; allowed: {', '.join(LAYOUTS)}")
     class_names = _read_names(source, arrays.get("class_names"))
-    if {"x_train", "y_train", "x_test", "y_test"} <= arrays.keys():
+    if {"x_train", "x_test"} <= arrays.keys():
         x_train, pixels = _to_channels_first(f"{source}: x_train", arrays["x_train"], layout)
         x_test, test_pixels = _to_channels_first(f"{source}: x_test", arrays["x_test"], layout)
         if pixels != test_pixels:
@@ -74,9 +75,9 @@ def read_npz(path: Path, options: Mapping[str, str]) -> RawData:
             path.stem,
             source,
             x_train,
-            arrays["y_train"],
+            arrays.get("y_train"),
             x_test,
-            arrays["y_test"],
+            arrays.get("y_test"),
             class_names,
             notes=(PIXEL_NOTE,) if pixels else (),
         )
@@ -111,9 +112,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
             raise InputError(f"{source} is empty (0 bytes); a .npz dataset is expected") from error
         raise InputError(
             f"{source} cannot be read as .npz: {_describe(error, path)}. It is damaged, truncated or another format; "
-            "write "
-            "it "
-            "again with np.savez_compressed(file, x_train=..., y_train=..., x_test=..., y_test=...)"
+            "write it again with np.savez_compressed(file, x_train=..., y_train=..., x_test=..., y_test=...)"
         ) from error
 
 
@@ -127,6 +126,8 @@ def _choose_keys(source: str, keys: list[str]) -> list[str]:
         if set(wanted) <= set(keys):
             return wanted + [key for key in ("layout", "class_names") if key in keys]
     found = ", ".join(keys[:12]) or "nothing"
+    if {"x_train", "x_test"} <= set(keys) and not {"y_train", "y_test"} & set(keys):
+        return ["x_train", "x_test"] + [key for key in ("layout",) if key in keys]
     raise InputError(f"{source} holds {found}; needed are x_train, y_train, x_test and y_test, or x and y")
 
 

@@ -45,7 +45,7 @@ def list_variants(document: Document) -> Table | None:
     )
     samples = max(variant["test_samples"] for variant in variants.values())
     return Table(
-        f"Forms of the model, on {samples:,} test samples",
+        f"Forms of the model, on {samples:,} test samples" if samples else "Forms of the model",
         ("form", "parameters", "MACs", "MACs vs base", "bytes", "accuracy", "macro-F1", "computed by"),
         rows,
         (0, 7),

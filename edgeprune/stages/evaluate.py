@@ -36,7 +36,7 @@ def evaluate_variants(job: Job, pruned: PrunedModel, programs: Programs) -> dict
         runs.append((key, variant, partial(_first_output, executor, batch)))
     with job.progress.step("test set", total=len(runs)) as step:
         for key, variant, compute in runs:
-            variants[key] = _with_scores(variant, compute(), labels)
+            variants[key] = _with_scores(variant, compute(), labels) if job.is_scored else variant
             step.advance()
     return variants
 

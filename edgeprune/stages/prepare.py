@@ -14,8 +14,10 @@ from edgeprune.artifacts import Dataset, LoadedModel, Normalization, fit_normali
 from edgeprune.config import load_config_beside
 from edgeprune.disk import explain_write_error
 from edgeprune.errors import InputError, UnsupportedModelError
+from edgeprune.executors import OnnxExecutor, run_on_floats
 from edgeprune.load import find_dataset, load_dataset, load_model, split_train
 from edgeprune.progress import Progress
+from edgeprune.prune import predict
 from edgeprune.settings import CompileSettings
 from edgeprune.target import Target, load_target
 
@@ -26,6 +28,7 @@ class Job:
 
     data: normalised samples, as they go into the network.
     train_indices, validation_indices: into data.x_train; no validation samples where nothing watches them.
+    is_scored: whether the model classifies this data, so that it has an accuracy.
     """
 
     settings: CompileSettings
@@ -38,6 +41,7 @@ class Job:
     output: Path
     progress: Progress
     notes: list[str]
+    is_scored: bool
 
     @property
     def example(self) -> torch.Tensor:
@@ -85,8 +89,21 @@ def prepare_job(settings: CompileSettings, progress: Progress) -> Job:
             f"{settings.model.name} is an ONNX file, which can be quantized and deployed but not pruned; "
             "add --method none, or give the PyTorch model (edgeprune.save_model)"
         )
+    is_scored = check_head(settings, model, data, notes)
     train_indices, validation_indices = split_for(settings, data)
-    return Job(settings, target, model, data, normalization, train_indices, validation_indices, output, progress, notes)
+    return Job(
+        settings=settings,
+        target=target,
+        model=model,
+        data=data,
+        normalization=normalization,
+        train_indices=train_indices,
+        validation_indices=validation_indices,
+        output=output,
+        progress=progress,
+        notes=notes,
+        is_scored=is_scored,
+    )
 
 
 def choose_normalization(wanted: str | None, model: LoadedModel, raw: Dataset, notes: list[str]) -> Normalization:
@@ -115,9 +132,50 @@ def check_fit(model: LoadedModel, data: Dataset) -> None:
         )
 
 
+def check_head(settings: CompileSettings, model: LoadedModel, data: Dataset, notes: list[str]) -> bool:
+    """Whether the head is a classifier of the data's classes; refuses what edgeprune's own training cannot train.
+
+    Raises InputError for labels that do not fit the head, UnsupportedModelError for a head that is no classifier's.
+    """
+    trains_itself = settings.method != "none" and settings.train is None
+    classes = len(data.class_names)
+    if not classes:
+        if trains_itself:
+            raise InputError(
+                f"{data.source} holds no labels, which --method {settings.method} needs to train; add y_train and "
+                "y_test, bring your own training with --train pkg.module:function, or take --method none"
+            )
+        notes.append("the data holds no labels: the model has no accuracy here; parity and noise are measured")
+        return False
+    outputs = run_on_samples(model, data.x_train[:2])
+    if outputs.reshape(len(outputs), -1).shape[1] == classes:
+        return True
+    given = f"{model.name}: {len(outputs)} samples give an output of shape {outputs.shape}"
+    found = f"{given}, {data.source} has {classes} classes"
+    if settings.train is not None:
+        notes.append(f"{found}: it is no classifier of them and has no accuracy here; parity and noise are measured")
+        return False
+    if trains_itself and outputs.ndim != 2:
+        raise UnsupportedModelError(
+            f"{found}: the head is no classifier's. Bring your own training with --train pkg.module:function, or "
+            "deploy it as it is with --method none and data without labels"
+        )
+    raise InputError(
+        f"{found}; use the data that the model was trained for, or, for a model that is no classifier, data without labels"
+    )
+
+
+def run_on_samples(model: LoadedModel, samples: np.ndarray) -> np.ndarray:
+    """The first output for samples (N, C, ...), whatever form the model came in."""
+    if model.module is not None:
+        return predict(model.module, samples)
+    return run_on_floats(OnnxExecutor(model.onnx_bytes or b""), samples)[0]
+
+
 def split_for(settings: CompileSettings, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Train and validation indices: 20 % of the training samples are held back where something watches them."""
-    if settings.recipe.get("early_stopping", "none") == "none" or settings.method == "none":
+    watched = settings.recipe.get("early_stopping", "none") != "none" and settings.method != "none"
+    if not watched or not data.class_names:
         return np.arange(len(data.y_train)), np.array([], dtype=np.int64)
     return split_train(data.y_train, seed=settings.seed)
 
