@@ -161,7 +161,7 @@ def check_head(settings: CompileSettings, model: LoadedModel, data: Dataset, not
             "deploy it as it is with --method none and data without labels"
         )
     raise InputError(
-        f"{found}; use the data that the model was trained for, or, for a model that is no classifier, data without labels"
+        f"{found}; use the data that the model was trained for; for a model that is no classifier, data without labels"
     )
 
 
