@@ -133,9 +133,12 @@ def _describe_difference(row: OpParity) -> str:
 
 def _check_whole(row: EndToEndParity) -> Check:
     share = 100 * row.different / max(row.elements, 1)
-    difference = "0 LSB" if row.max_lsb == 0 else f"{row.max_lsb} LSB, {share:.1f} % of outputs"
+    if row.max_lsb is None:
+        difference = row.problem
+    else:
+        difference = "0 LSB" if row.max_lsb == 0 else f"{row.max_lsb} LSB, {share:.1f} % of outputs"
     if row.argmax_changes:
-        difference += f", {row.argmax_changes} decisions"
+        difference += f", {row.argmax_changes} decision{'s' if row.argmax_changes > 1 else ''}"
     return {
         "name": f"{row.executor}, end to end",
         "what": f"{row.samples} test samples",
