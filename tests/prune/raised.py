@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -54,6 +55,23 @@ def draw_units(units: ChannelUnits, seed: int, ratio: float | None = None) -> fr
         count = generator.randint(0, len(group.units)) if ratio is None else int(ratio * len(group.units))
         dead += generator.sample(group.units, count)
     return guard_units(units, dead)
+
+
+def slim_units(module: fx.GraphModule, units: ChannelUnits, dead: Iterable[int]) -> fx.GraphModule:
+    """A copy in which the filters and BatchNorm scales of the units are zero, as network slimming leaves them.
+
+    The shifts stay, so the units' channels are constants.
+    """
+    slimmed = copy.deepcopy(module)
+    norms = {name for name, layer in slimmed.named_modules() if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d))}
+    parameters = dict(slimmed.named_parameters())
+    with torch.no_grad():
+        for unit in dead:
+            for name, axis, index in units.members(unit):
+                is_scale = name.rpartition(".")[0] in norms and name.endswith(".weight")
+                if is_scale or (name, axis) in units.filters:
+                    parameters[name].select(axis, index).zero_()
+    return slimmed
 
 
 class Branches(nn.Module):

@@ -1,16 +1,15 @@
 """Folding: the mean of what removed channels contributed moves into biases and BatchNorm means."""
 
-import copy
 from functools import cache
 
 import pytest
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from edgeprune.errors import InputError
 from edgeprune.prune import PruneResult, prune_channels
 from tests.prune.independent_check import flatten_outputs
-from tests.prune.raised import Raised, draw_units, make_samples, raise_network, raise_zoo
+from tests.prune.raised import Raised, draw_units, make_samples, raise_network, raise_zoo, slim_units
 from tests.zoo import ZOO
 
 SHAPE = (2, 8)
@@ -195,10 +194,9 @@ def test_the_module_folded_stays_as_it_was_and_batches_are_needed() -> None:
     ],
 )
 def test_slimmed_zoo_networks_keep_their_outputs(name: str, error: float) -> None:
-    """Filters and BatchNorm scales at zero, as network slimming leaves them; the shifts stay."""
     case = raise_zoo(name)
     dead = draw_units(case.units, 1, ratio=0.5)
-    slimmed = _zero_units(case, dead)
+    slimmed = slim_units(case.module, case.units, dead)
     batch = make_samples(ZOO[name].sample_shape, 4, seed=5)
     measured = [make_samples(ZOO[name].sample_shape, 4, seed=6)]
     folded = prune_channels(slimmed, case.example, dead, fold_batches=measured)
@@ -211,16 +209,3 @@ def test_slimmed_zoo_networks_keep_their_outputs(name: str, error: float) -> Non
         ]
     assert errors[1] > 1e-3
     assert errors[0] < (error if error < 1e-3 else error * errors[1])
-
-
-def _zero_units(case: Raised, dead: frozenset[int]) -> fx.GraphModule:
-    slimmed = copy.deepcopy(case.module)
-    norms = {name for name, layer in slimmed.named_modules() if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d))}
-    parameters = dict(slimmed.named_parameters())
-    with torch.no_grad():
-        for unit in dead:
-            for name, axis, index in case.units.members(unit):
-                is_scale = name.rpartition(".")[0] in norms and name.endswith(".weight")
-                if name in parameters and axis == 0 and (is_scale or parameters[name].dim() > 1):
-                    parameters[name][index] = 0
-    return slimmed

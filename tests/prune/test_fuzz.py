@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from edgeprune.errors import UnsupportedModelError
-from edgeprune.prune import guard_units, remove_units
-from tests.prune.independent_check import compare_with_masked
-from tests.prune.raised import draw_units, make_samples, raise_network
+from edgeprune.prune import guard_units, prune_channels, remove_units
+from tests.prune.independent_check import compare_with_masked, flatten_outputs
+from tests.prune.raised import draw_units, make_samples, raise_network, slim_units
 from tests.prune.random_networks import RandomNetwork
 
 # float64 networks of some 15 layers: 1e-14 is seen, 1e-9 leaves room
@@ -58,3 +58,26 @@ def test_many_random_networks(start: int) -> None:
     print(dict(counts))
     assert counts["equal"] >= 36
     assert counts["refused"] <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", range(2000, 2090, 30))
+def test_folds_that_are_called_exact_are_exact(start: int) -> None:
+    """Slimmed random networks: where every fold is exact, the pruned network computes what the slimmed one did."""
+    exact = 0
+    for seed in range(start, start + 30):
+        torch.manual_seed(seed)
+        network = RandomNetwork(seed)
+        shape = (2, *network.spatial)
+        case = raise_network(network, shape, seed)
+        dead = draw_units(case.units, seed, ratio=0.5)
+        slimmed = slim_units(case.module, case.units, dead)
+        result = prune_channels(slimmed, case.example, dead, fold_batches=[make_samples(shape, 8, seed)])
+        if dead and all(fold.exact for fold in result.folds):
+            batch = make_samples(shape, 4, seed + 1)
+            with torch.no_grad():
+                expected, found = flatten_outputs(slimmed(batch)), flatten_outputs(result.module(batch))
+            assert (found - expected).abs().max() <= TOLERANCE * expected.abs().max(), f"seed {seed}"
+            exact += 1
+    print(f"{exact} of 30 networks folded exactly")
+    assert exact >= 3

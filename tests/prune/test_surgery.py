@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from edgeprune.errors import InputError
 from edgeprune.prune import guard_units, prune_channels, remove_units
-from tests.prune.independent_check import compare_with_masked, flatten_outputs
+from tests.prune.independent_check import CheckError, compare_with_masked, flatten_outputs
 from tests.prune.raised import Branches, Raised, make_samples, raise_network
 from tests.prune.test_units import SHAPE, Chain, FrozenBetween, Residual
 
@@ -169,3 +169,20 @@ def test_a_pruned_module_can_be_copied_and_moved() -> None:
     case = raise_network(Chain(), SHAPE)
     pruned = copy.deepcopy(remove_units(case.module, case.units, {1})).float()
     assert pruned(make_samples(SHAPE, 3).float()).dtype == torch.float32
+
+
+def test_the_independent_check_notices_mistakes() -> None:
+    case = raise_network(Chain(), SHAPE)
+    batch = make_samples(SHAPE, 3)
+    pruned = remove_units(case.module, case.units, {1, 3})
+    swapped = copy.deepcopy(pruned)
+    swapped.conv1.weight.data = swapped.conv1.weight.data.flip(0)
+    with pytest.raises(CheckError, match=r"conv1\.weight: .* in order"):
+        compare_with_masked(case.original, swapped, batch)
+    other_inputs = copy.deepcopy(pruned)  # the wrong columns of the next layer
+    other_inputs.conv2.weight.data = case.module.conv2.weight.data[:, [0, 1, 4]]
+    assert compare_with_masked(case.original, other_inputs, batch)[0] > 1e-3
+    scaled = copy.deepcopy(pruned)
+    scaled.bn.bias.data *= 1.001
+    with pytest.raises(CheckError, match="values that the original does not have"):
+        compare_with_masked(case.original, scaled, batch)
