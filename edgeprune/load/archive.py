@@ -48,6 +48,9 @@ def pack_entries(entries: Mapping[str, bytes]) -> bytes:
 
 
 def _check_directory(source: str, infos: list[zipfile.ZipInfo], file_bytes: int) -> None:
+    if infos and min(info.header_offset for info in infos) != 0:
+        # a cut file may end within an archive that was stored inside of it
+        raise InputError(f"{source} is damaged or truncated (its archive is not the whole file); copy or save it again")
     if len(infos) > _MAX_ENTRIES:
         raise UntrustedInputError(f"{source} holds {len(infos)} entries; at most {_MAX_ENTRIES} are read. Refused")
     seen: set[str] = set()

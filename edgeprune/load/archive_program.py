@@ -197,10 +197,12 @@ def _check_extent(source: str, name: str, meta: Any, stored_bytes: int) -> None:
     sizes, strides = ([size["as_int"] for size in meta[key]] for key in ("sizes", "strides"))
     numbers = [*sizes, *strides, meta["storage_offset"]["as_int"]]
     element_bytes = _ELEMENT_BYTES.get(meta["dtype"])
-    if element_bytes is None or not all(isinstance(number, int) and number >= 0 for number in numbers):
-        raise UntrustedInputError(f"{source}: {name} has a type or shape that no tensor has. Refused")
+    if element_bytes is None:
+        raise UnsupportedModelError(f"{source}: {name} has a type that edgeprune doesn't read; save float32 weights")
+    if len(sizes) != len(strides) or not all(isinstance(number, int) and number >= 0 for number in numbers):
+        raise UntrustedInputError(f"{source}: {name} has a shape that no tensor has. Refused")
     claimed = math.prod(sizes) * element_bytes
-    if claimed > stored_bytes or len(sizes) != len(strides):
+    if claimed > stored_bytes:
         raise UntrustedInputError(f"{source}: {name} claims {claimed} bytes, {stored_bytes} are stored. Refused")
 
 

@@ -8,6 +8,7 @@ train mode, follows `train()` and `eval()`, and can be exported again, with no c
 
 from __future__ import annotations
 
+import keyword
 import operator
 from collections.abc import Hashable
 from typing import Any
@@ -69,6 +70,7 @@ class _Raiser:
 
     def __init__(self, program: ExportedProgram) -> None:
         self.output_spec = program.call_spec.out_spec
+        _check_names(program)
         with silence_torch():
             # the guards of a program are Python code: never run
             self.source = program.module(check_guards=False)
@@ -253,6 +255,14 @@ class _Raiser:
         unused = [name for name, value in parameters.items() if id(value) not in kept]
         if unused:
             self.notes.append(f"not used by forward() in eval mode, dropped: {', '.join(unused)}")
+
+
+def _check_names(program: ExportedProgram) -> None:
+    """torch writes Python source that spells these names out."""
+    for name in (*program.state_dict, *program.constants):
+        word = next((part for part in name.split(".") if keyword.iskeyword(part)), None)
+        if word is not None:
+            raise UnsupportedModelError(f"{name}: {word!r} is a Python keyword; rename this part of the model")
 
 
 def _check_supported(node: fx.Node) -> None:

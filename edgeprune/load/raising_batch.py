@@ -74,7 +74,7 @@ def check_batch_free(module: fx.GraphModule, sample_shape: tuple[int, ...], dtyp
             raise UnsupportedModelError(
                 f"output {index} has shape {tuple(many.shape)} for 3 samples; samples must lie along axis 0"
             )
-        scale = one.abs().max().item()
+        scale = torch.nan_to_num(one, posinf=0.0, neginf=0.0).abs().max().item()
         if not torch.allclose(many[-1:], one, rtol=0, atol=_TOLERANCE * scale + 1e-12, equal_nan=True):
             raise UnsupportedModelError(
                 f"output {index} of a sample changes with the other samples of the batch, also in eval mode; on a "
