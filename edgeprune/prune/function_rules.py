@@ -1,24 +1,40 @@
 """How each family of aten functions carries labels: one rule per family, all listed in FUNCTION_RULES.
 
 A rule gets the state and the call_function node and returns the labels of its output in the output's own nesting.
-`surgery_rules` holds the other half: what becomes of the arguments of a node whose tensors shrink.
+What only moves elements stands in `layout_rules`. `surgery_rules` holds the other half: what becomes of the arguments
+of a node whose tensors shrink.
+
+A function without a rule keeps all channels that it touches. To teach the engine one: add it to the family here that
+treats channels alike, and to NODE_EDITS in `surgery_rules` if its arguments repeat a number of channels.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import fx
 
-from edgeprune.prune.labels import shrink, spread, varying_axes
+from edgeprune.prune.labels import varying_axes
+from edgeprune.prune.layout_rules import (
+    Rule,
+    aten,
+    get_axis,
+    label_concatenation,
+    label_layout,
+    label_narrow,
+    label_padding,
+    label_reshape,
+    label_select,
+    label_slice,
+    label_stack,
+    label_unbind,
+    label_unflatten,
+    rank_operand,
+    resize_axis,
+)
 from edgeprune.prune.state import Propagation, map_shapes
-
-aten = torch.ops.aten
-
-Rule = Callable[[Propagation, fx.Node], Any]
 
 
 def label_function(state: Propagation, node: fx.Node) -> Any:
@@ -43,161 +59,10 @@ def label_number(state: Propagation, node: fx.Node) -> int:
     """A node that computes a number: a tensor whose channel count the program computes with keeps its channels."""
     for source in state.get_tensor_inputs(node):
         labels = state.labels[source]
-        counts_channels = node.target is not aten.sym_size.int or _axis(labels, node.args[1]) in varying_axes(labels)
+        counts_channels = node.target is not aten.sym_size.int or get_axis(labels, node.args[1]) in varying_axes(labels)
         if counts_channels:
             state.pin(labels, node, "the program computes with its number of channels")
     return int(state.get_shape(node))
-
-
-def _axis(labels: torch.Tensor, axis: Any) -> int:
-    return int(axis) % max(labels.dim(), 1)
-
-
-# -- elements move, values stay
-
-
-def label_layout(state: Propagation, node: fx.Node) -> Any:
-    """The operation itself, run on the labels."""
-    target = aten.reshape.default if node.target in (aten.view.default, aten._unsafe_view.default) else node.target
-    return state.make_rectangular(state.run_on_labels(node, target))
-
-
-def label_reshape(state: Propagation, node: fx.Node) -> Any:
-    """A layout operation with sizes among its arguments: a computed size of a channel axis can't be rewritten."""
-    result = label_layout(state, node)
-    sizes = node.args[1]
-    for axis in varying_axes(result):
-        if not isinstance(sizes, (list, tuple)) or len(sizes) != result.dim() or not isinstance(sizes[axis], int):
-            state.pin(result, node, "the size of its channel axis is computed by the program")
-    return result
-
-
-def label_unflatten(state: Propagation, node: fx.Node) -> Any:
-    """unflatten(x, dim, sizes)."""
-    result = label_layout(state, node)
-    if varying_axes(result) and not all(isinstance(size, int) for size in node.args[2]):  # type: ignore[union-attr]
-        state.pin(result, node, "the size of its channel axis is computed by the program")
-    return result
-
-
-def label_slice(state: Propagation, node: fx.Node) -> Any:
-    """slice(x, dim, start, end, step): over channels with whole numbers and step 1 only."""
-    arguments = state.get_arguments(node)
-    labels = state.labels[arguments["self"]]
-    if _axis(labels, arguments["dim"]) in varying_axes(labels):
-        bounds = (arguments["start"], arguments["end"])
-        if arguments["step"] != 1 or not all(bound is None or isinstance(bound, int) for bound in bounds):
-            state.pin(labels, node, "a slice of channels with a step or a computed bound")
-    return label_layout(state, node)
-
-
-def label_narrow(state: Propagation, node: fx.Node) -> Any:
-    """narrow(x, dim, start, length): over channels with whole numbers only."""
-    arguments = state.get_arguments(node)
-    labels = state.labels[arguments["self"]]
-    if _axis(labels, arguments["dim"]) in varying_axes(labels) and not (
-        isinstance(arguments["start"], int) and isinstance(arguments["length"], int)
-    ):
-        state.pin(labels, node, "a slice of channels with a computed bound")
-    return label_layout(state, node)
-
-
-def label_select(state: Propagation, node: fx.Node) -> Any:
-    """select(x, dim, index): a channel picked by its number stays; the others may go."""
-    arguments = state.get_arguments(node)
-    labels = state.labels[arguments["self"]]
-    if _axis(labels, arguments["dim"]) in varying_axes(labels):
-        if not isinstance(arguments["index"], int):
-            return state.pin_all(node, "picks a channel by a computed number")
-        state.pin(state.run_on_labels(node), node, "picked by its channel number")
-    return label_layout(state, node)
-
-
-def label_unbind(state: Propagation, node: fx.Node) -> Any:
-    """unbind(x, dim): taking channels apart one by one keeps them all."""
-    arguments = state.get_arguments(node)
-    labels = state.labels[arguments["self"]]
-    if _axis(labels, arguments["dim"]) in varying_axes(labels):
-        state.pin(labels, node, "channels are taken apart one by one")
-    return label_layout(state, node)
-
-
-def label_concatenation(state: Propagation, node: fx.Node) -> Any:
-    """cat(tensors, dim). Along another axis than the channels', the operands' channels must agree."""
-    arguments = state.get_arguments(node)
-    operands = [state.labels[source] for source in arguments["tensors"]]
-    axis = _axis(operands[0], arguments["dim"])
-    varying = [varying_axes(labels) for labels in operands]
-    if any(axis in axes for axes in varying) or not any(varying):
-        return _join(operands, axis)
-    return _agree(state, [labels.narrow(axis, 0, 1) for labels in operands], state.get_shape(node))
-
-
-def _join(operands: list[torch.Tensor], axis: int) -> torch.Tensor:
-    """Concatenated label arrays; axes along which no operand varies stay broadcast."""
-    rank = operands[0].dim()
-    varying = {axis}.union(*(varying_axes(labels) for labels in operands))
-    still = [other for other in range(rank) if other not in varying]
-    shape = list(operands[0].shape)
-    shape[axis] = sum(labels.size(axis) for labels in operands)
-    small = operands
-    for other in still:
-        small = [labels.narrow(other, 0, 1) for labels in small]
-    return torch.cat(small, axis).expand(shape)
-
-
-def _agree(state: Propagation, operands: list[torch.Tensor], shape: torch.Size) -> torch.Tensor:
-    """All operands linked with the one that stands for them, broadcast to `shape`."""
-    main = max(operands, key=_rank_operand)
-    for labels in operands:
-        state.link(main, labels)
-    return main.expand(shape)
-
-
-def _rank_operand(labels: torch.Tensor) -> tuple[bool, int, int]:
-    """The operand whose labels stand for all: one with a channel axis, not a parameter with a label per element."""
-    return len(varying_axes(labels)) == 1, labels.numel(), shrink(labels).numel()
-
-
-def label_stack(state: Propagation, node: fx.Node) -> Any:
-    """stack(tensors, dim): the operands' channels must agree."""
-    arguments = state.get_arguments(node)
-    operands = [state.labels[source] for source in arguments["tensors"]]
-    axis = int(arguments["dim"]) % (operands[0].dim() + 1)
-    return _agree(state, [labels.unsqueeze(axis) for labels in operands], state.get_shape(node))
-
-
-def label_padding(state: Propagation, node: fx.Node) -> Any:
-    """pad(x, pad, mode, value): padded channels are new ones, constant and free to go."""
-    arguments = state.get_arguments(node)
-    labels = state.labels[arguments["self"]]
-    amounts, constant = arguments["pad"], arguments.get("mode", "constant") == "constant"
-    varying = varying_axes(labels)
-    shape = state.get_shape(node)
-    for index in range(len(amounts) // 2):
-        axis = labels.dim() - 1 - index
-        before, after = amounts[2 * index], amounts[2 * index + 1]
-        if axis not in varying:
-            labels = _resize(labels, axis, shape[axis])
-        elif (before, after) != (0, 0):
-            if not constant or before < 0 or after < 0:
-                return state.pin_all(node, "pads over channels with their own values, or crops them")
-            parts = [
-                spread(state.make_fresh(before), _replace(labels.shape, axis, before), axis),
-                labels,
-                spread(state.make_fresh(after), _replace(labels.shape, axis, after), axis),
-            ]
-            labels = _join([part for part in parts if part.size(axis)], axis)
-    return labels
-
-
-def _replace(shape: torch.Size, axis: int, size: int) -> list[int]:
-    return [size if other == axis else length for other, length in enumerate(shape)]
-
-
-def _resize(labels: torch.Tensor, axis: int, size: int) -> torch.Tensor:
-    """An axis along which the labels do not vary, at another size."""
-    return labels.narrow(axis, 0, 1).expand(_replace(labels.shape, axis, size))
 
 
 # -- values change element by element
@@ -214,7 +79,7 @@ def label_pointwise(state: Propagation, node: fx.Node) -> Any:
     if not operands:
         return state.make_pinned(node, "computed from constants")
     operands = [labels.reshape((1,) * (len(shape) - labels.dim()) + tuple(labels.shape)) for labels in operands]
-    main = max(operands, key=_rank_operand)
+    main = max(operands, key=rank_operand)
     axes = varying_axes(main)
     for labels in operands:
         if labels is main:
@@ -237,7 +102,7 @@ def _mix(state: Propagation, node: fx.Node, labels: torch.Tensor, axes: list[int
     def resize(shape: torch.Size) -> torch.Tensor:
         result = labels
         for axis in axes:
-            result = _resize(result, axis, shape[axis])
+            result = resize_axis(result, axis, shape[axis])
         return result
 
     return map_shapes(state.get_shape(node), resize)
@@ -279,7 +144,7 @@ def _get_axes(arguments: dict[str, Any], labels: torch.Tensor) -> list[int]:
     dims = arguments.get("dim", arguments.get("dims"))
     if dims is None or dims == []:
         return list(range(labels.dim()))
-    return [_axis(labels, dim) for dim in (dims if isinstance(dims, (list, tuple)) else [dims])]
+    return [get_axis(labels, dim) for dim in (dims if isinstance(dims, (list, tuple)) else [dims])]
 
 
 def label_constant(state: Propagation, node: fx.Node) -> Any:

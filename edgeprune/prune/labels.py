@@ -53,13 +53,6 @@ def spread(vector: torch.Tensor, shape: Sequence[int], axis: int) -> torch.Tenso
     return vector.reshape(sizes).expand(tuple(shape))
 
 
-def collapse(labels: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
-    """The labels with `axes`, along which they do not vary, narrowed to one element each."""
-    for axis in axes:
-        labels = labels.narrow(axis, 0, 1)
-    return labels
-
-
 @dataclass(frozen=True)
 class Reason:
     """Why labels are pinned: the node where it shows and a sentence part such as 'model output'."""
