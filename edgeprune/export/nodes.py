@@ -34,8 +34,8 @@ class Node:
         return int(self.attributes.get(name, default))  # type: ignore[call-overload]
 
     def number(self, name: str, default: float) -> float:
-        """A float attribute."""
-        return float(self.attributes.get(name, default))  # type: ignore[arg-type]
+        """A float attribute: a float32, as ONNX stores it."""
+        return float(np.float32(self.attributes.get(name, default)))  # type: ignore[arg-type]
 
     def integers(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
         """An attribute that is a list of integers."""
@@ -84,7 +84,9 @@ def name_layer(proto: onnx.NodeProto, *, trusted: bool) -> str:
         parts = [part for part in proto.name.split("/") if part]
         inner = [part for part in parts if not re.fullmatch(rf"{proto.op_type}(_\d+)?", part)]
         return ".".join(inner or parts)
-    return proto.name.removeprefix("node_") or (proto.output[0] if proto.output else proto.op_type)
+    if re.fullmatch(rf"(node_)?{proto.op_type}_\d+", proto.name):  # a number that tells nothing
+        return proto.op_type.lower()
+    return proto.name.removeprefix("node_") or (proto.output[0] if proto.output else proto.op_type.lower())
 
 
 def as_integers(values: np.ndarray) -> tuple[int, ...]:

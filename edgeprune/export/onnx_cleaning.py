@@ -37,16 +37,16 @@ def fold_batchnorms(model: onnx.ModelProto) -> onnx.ModelProto:
     cleaned = onnx.ModelProto()
     cleaned.CopyFrom(model)
     graph = cleaned.graph
-    for norm in [node for node in graph.node if node.op_type == "BatchNormalization"]:
-        concat = _find_producer(graph, norm.input[0])
-        if concat is None or concat.op_type != "Concat" or _count_readers(graph, norm.input[0]) != 1:
+    for result in [node.output[0] for node in graph.node if node.op_type == "BatchNormalization"]:
+        norm = _find_producer(graph, result)  # the list of nodes is made anew by each fold
+        concat = None if norm is None else _find_producer(graph, norm.input[0])
+        if norm is None or concat is None or concat.op_type != "Concat":
             continue
-        if onnx.helper.get_node_attr_value(concat, "axis") != 1:
+        if _count_readers(graph, norm.input[0]) != 1 or onnx.helper.get_node_attr_value(concat, "axis") != 1:
             continue
-        widths = [_find_width(graph, name) for name in concat.input]
-        if None in widths or not any(_folds(graph, name) for name in concat.input):
-            continue
-        _fold_through(graph, norm, concat, [width for width in widths if width is not None])
+        widths = [width for name in concat.input if (width := _find_width(graph, name)) is not None]
+        if len(widths) == len(concat.input) and any(_folds(graph, name) for name in concat.input):
+            _fold_through(graph, norm, concat, widths)
     _drop_unused(graph)
     return cleaned
 
@@ -125,7 +125,8 @@ def _fold_through(graph: onnx.GraphProto, norm: onnx.NodeProto, concat: onnx.Nod
     close_run(first)
     place = list(graph.node).index(concat)
     joined = onnx.helper.make_node("Concat", pieces, [norm.output[0]], name=concat.name, axis=1)
-    nodes = [node for node in graph.node if node is not concat and node is not norm]
+    gone = (concat.output[0], norm.output[0])
+    nodes = [node for node in graph.node if node.output[0] not in gone]
     nodes[place:place] = [*added, joined]
     kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]

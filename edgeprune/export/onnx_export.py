@@ -12,7 +12,7 @@ from torch import nn
 
 from edgeprune.errors import EdgepruneError, UnsupportedModelError
 from edgeprune.export.onnx_cleaning import fold_batchnorms, name_nodes, remove_traces
-from edgeprune.export.parity_checks import require_close, run_onnx
+from edgeprune.export.parity_checks import check_step
 from edgeprune.load.tracing import export_module, silence_torch
 
 OPSET = 18  # what the dynamo exporter writes without converting, and every runtime of the last years reads
@@ -38,12 +38,12 @@ def export_onnx(module: nn.Module, input_shape: Sequence[int], *, class_names: S
     program = export_module(module, samples[:EXAMPLE_BATCH])
     expected = _run_program(program, samples)
     model = _convert(program, module, len(expected))
-    require_close("torch.onnx.export", expected, run_onnx(model, samples.numpy()))
+    check_step("torch.onnx.export", expected, model, samples.numpy())
     name_nodes(model)
     simplified, _ = onnxsim.simplify(model)
-    require_close("onnxsim", expected, run_onnx(simplified, samples.numpy()))
+    check_step("onnxsim", expected, simplified, samples.numpy())
     cleaned = remove_traces(fold_batchnorms(simplified), class_names)
-    require_close("folding BatchNorm in ONNX", expected, run_onnx(cleaned, samples.numpy()))
+    check_step("folding BatchNorm in ONNX", expected, cleaned, samples.numpy())
     onnx.checker.check_model(cleaned, full_check=True)
     return cleaned
 

@@ -12,7 +12,7 @@ from edgeprune.errors import InputError, UnsupportedModelError
 from edgeprune.export import read_elementwise, read_layers, read_movement, read_pooling
 from edgeprune.export.nodes import PRODUCER, Node, name_layer, read_node
 from edgeprune.export.onnx_checks import check_onnx, find_input, find_sample_shape, fix_batch
-from edgeprune.export.parity_checks import check_graph, check_onnx_step, make_samples
+from edgeprune.export.parity_checks import check_graph, check_step, run_random_samples
 from edgeprune.export.passes import PASSES
 from edgeprune.export.reader import LAYOUTS, Reader, Value
 from edgeprune.graph import Graph, run_passes
@@ -96,11 +96,11 @@ def read_onnx(
     """
     check_onnx(model)
     sample_shape = find_sample_shape(model, input_shape)
+    samples, expected = run_random_samples(model, sample_shape) if check else (np.empty(0), [])
     fixed = fix_batch(model, sample_shape)
     graph = run_passes(_read_nodes(fixed, name, sample_shape), PASSES)
     if check:
-        samples = make_samples(model, sample_shape)
-        expected = check_onnx_step("folding constants for a batch of 1", model, fixed, samples)
+        check_step("folding constants for a batch of 1", expected, fixed, samples)
         check_graph(graph, samples, expected)
     return graph
 

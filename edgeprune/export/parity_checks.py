@@ -23,11 +23,29 @@ TOLERANCE = 1e-4
 _SEED = 20
 
 
-def make_samples(model: onnx.ModelProto, sample_shape: Sequence[int]) -> np.ndarray:
-    """Random samples (N, *sample_shape) of as many as the model's batch says; 2 where it is free."""
+def run_random_samples(model: onnx.ModelProto, sample_shape: Sequence[int]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Random samples (N, *sample_shape), as many as the model's batch says, and the model's outputs for them.
+
+    A free batch gets 2, so that samples that mix are found; or 1, where the model's author has fixed that without
+    saying so. Raises InputError if the model doesn't run, or computes NaN or infinity.
+    """
     batch = find_input(model).type.tensor_type.shape.dim[0]
     count = batch.dim_value if batch.HasField("dim_value") else 2
-    return np.random.default_rng(_SEED).standard_normal((count, *sample_shape)).astype(np.float32)
+    samples = np.random.default_rng(_SEED).standard_normal((count, *sample_shape)).astype(np.float32)
+    try:
+        outputs = run_onnx(model, samples)
+    except InputError:
+        if batch.HasField("dim_value"):
+            raise
+        samples = samples[:1]
+        outputs = run_onnx(model, samples)
+    for index, output in enumerate(outputs):
+        if not np.isfinite(output).all():
+            raise InputError(
+                f"the model computes NaN or infinity (output {index}) from normally distributed samples. "
+                "Check its weights; train it again"
+            )
+    return samples, outputs
 
 
 def run_onnx(model: onnx.ModelProto, samples: np.ndarray) -> list[np.ndarray]:
@@ -45,22 +63,21 @@ def run_onnx(model: onnx.ModelProto, samples: np.ndarray) -> list[np.ndarray]:
         raise InputError(f"ONNX Runtime can't run the model: {line}. Export it again") from error
 
 
-def check_onnx_step(
-    step: str, before: onnx.ModelProto, after: onnx.ModelProto, samples: np.ndarray
-) -> list[np.ndarray]:
-    """Run a model before and after a step (after it maybe one sample at a time); returns the outputs before.
+def check_step(step: str, expected: Sequence[np.ndarray], after: onnx.ModelProto, samples: np.ndarray) -> None:
+    """Hold a model against what it computed before a step. Raises ParityError naming the step.
 
-    Raises ParityError naming the step if they differ.
+    A model for a batch of 1 is run on one sample at a time.
     """
-    expected = run_onnx(before, samples)
-    dim = find_input(after).type.tensor_type.shape.dim[0]
-    if dim.HasField("dim_value") and dim.dim_value == 1 and len(samples) > 1:
-        runs = [run_onnx(after, samples[index : index + 1]) for index in range(len(samples))]
-        found = [np.concatenate(parts) for parts in zip(*runs, strict=True)]
-    else:
-        found = run_onnx(after, samples)
+    batch = find_input(after).type.tensor_type.shape.dim[0]
+    try:
+        if batch.HasField("dim_value") and batch.dim_value == 1:
+            runs = [run_onnx(after, samples[index : index + 1]) for index in range(len(samples))]
+            found = [np.concatenate(parts) for parts in zip(*runs, strict=True)]
+        else:
+            found = run_onnx(after, samples)
+    except InputError as error:
+        raise ParityError(f"{step}: the result does not run. {error}") from error
     require_close(step, expected, found)
-    return expected
 
 
 def check_graph(graph: Graph, samples: np.ndarray, expected: Sequence[np.ndarray]) -> None:

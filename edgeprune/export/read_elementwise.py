@@ -113,8 +113,11 @@ def read_binary(reader: Reader, node: Node) -> None:
         tensor = reader.builder.add_op(kind, node.layer, [first.tensor, second.tensor], {"activation": "none"})
         reader.set_value(node.outputs[0], Value(tensor, first.view))
         return
-    rank = max(len(first.shape), len(second.shape))
-    first, second = (_lift_rank(value, rank) for value in (first, second))
+    if len(first.shape) != len(second.shape):
+        raise node.refusal(
+            f"it combines {first.shape} and {second.shape}, so that the batch meets another axis",
+            "Give both the same number of axes",
+        )
     result = tuple(np.broadcast_shapes(first.shape, second.shape))
     axes = reader.find_layout(node, first, second)
     operands = [reader.arrange(node.layer, value, axes) for value in (first, second)]
@@ -144,12 +147,9 @@ def _read_with_constant(reader: Reader, node: Node) -> None:
     constant_index = 0 if reader.is_constant(node, 0) else 1
     value = reader.value(node, 1 - constant_index)
     constant = reader.constant(node, constant_index, "operand").astype(np.float64)
-    rank = max(constant.ndim, len(value.shape))
-    lifted = _lift_rank(value, rank)
-    if tuple(np.broadcast_shapes(lifted.shape, constant.shape)) != lifted.shape:
+    if np.broadcast_shapes(value.shape, constant.shape) != value.shape or constant.ndim > len(value.shape):
         raise node.refusal(
-            f"its constant {constant.shape} widens the value {value.shape}",
-            "Give both the same shape, or a factor of 1",
+            f"its constant {constant.shape} widens the value {value.shape}", "Give both the same shape, or factors of 1"
         )
     kind, negate = {"Add": ("add", False), "Sub": ("add", True), "Mul": ("mul", False), "Div": ("mul", False)}[
         node.op_type
@@ -161,10 +161,10 @@ def _read_with_constant(reader: Reader, node: Node) -> None:
             raise node.refusal("it divides by 0", "Remove the division")
         constant = 1 / constant
     if negate and constant_index == 0:  # c - x
-        lifted = add_constant_op(reader, "mul", f"{node.layer}/negate", lifted, np.array(-1.0))
+        value = add_constant_op(reader, "mul", f"{node.layer}/negate", value, np.array(-1.0))
     elif negate:
         constant = -constant
-    reader.set_value(node.outputs[0], add_constant_op(reader, kind, node.layer, lifted, constant))
+    reader.set_value(node.outputs[0], add_constant_op(reader, kind, node.layer, value, constant))
 
 
 def _clip(reader: Reader, node: Node, output: str, value: Value, low: float, high: float) -> None:
@@ -201,9 +201,3 @@ def _set_unary(reader: Reader, node: Node, kind: str, **attrs: float) -> None:
 def _append(reader: Reader, kind: str, layer: str, value: Value, **attrs: float) -> Value:
     """Append an op that works on each element, whatever the layout."""
     return Value(reader.builder.add_op(kind, layer, [value.tensor], attrs), value.view)
-
-
-def _lift_rank(value: Value, rank: int) -> Value:
-    """The value with axes of 1 in front, as broadcasting sees it."""
-    missing = rank - len(value.shape)
-    return Value(value.tensor, value.view.reshaped((1,) * missing + value.shape)) if missing else value

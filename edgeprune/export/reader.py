@@ -49,6 +49,7 @@ class Reader:
         self.constants: dict[str, np.ndarray] = {}
         self.consumers: dict[str, list[Node]] = {}
         self._values: dict[str, Value] = {}
+        self._moved: dict[tuple[str, Moves], str] = {}
 
     def set_value(self, name: str, value: Value) -> None:
         """Say where the ONNX value `name` lies."""
@@ -157,12 +158,16 @@ class Reader:
         return moves is not None and moves.keep_order
 
     def _move(self, layer: str, tensor: str, moves: Moves) -> str:
-        if not moves.keep_order:
-            # the batch stays an axis of its own in front, so that programs run on any number of samples
-            tensor = self._reshape(layer, tensor, (1, *moves.sizes))
-            perm = (0, *(place + 1 for place in moves.perm))
-            tensor = self.builder.add_op("transpose", f"{layer}/transpose", [tensor], {"perm": perm})
-        return self._reshape(layer, tensor, moves.shape)
+        """Append what moves a tensor's elements, once for all who need it."""
+        key = (tensor, moves)
+        if key not in self._moved:
+            if not moves.keep_order:
+                # the batch stays an axis of its own in front, so that programs run on any number of samples
+                tensor = self._reshape(layer, tensor, (1, *moves.sizes))
+                perm = (0, *(place + 1 for place in moves.perm))
+                tensor = self.builder.add_op("transpose", f"{layer}/transpose", [tensor], {"perm": perm})
+            self._moved[key] = self._reshape(layer, tensor, moves.shape)
+        return self._moved[key]
 
     def _reshape(self, layer: str, tensor: str, shape: Shape) -> str:
         if self.builder.shape(tensor) == shape:

@@ -27,8 +27,11 @@ _AFTER = {
 def fuse_activations(graph: Graph) -> Graph:
     """Fuse each clamp into the op that alone feeds it, through max_pool_2d and concat where that gains something."""
     editor = Editor(graph)
-    while any(_fuse(editor, op) for op in list(editor.ops) if op.kind in CLAMPS):
-        pass
+    changed = True
+    while changed:
+        changed = False
+        for op in list(editor.ops):
+            changed |= op.kind in CLAMPS and editor.holds([op]) and _fuse(editor, op)
     return editor.finish()
 
 

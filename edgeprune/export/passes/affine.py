@@ -8,7 +8,7 @@ only where the layer sees no zero padding. Sums are done in float64.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,25 +43,31 @@ class Affine:
 def fold_affine(graph: Graph) -> Graph:
     """Fold chains into the layer in front of them, also through a concat (each branch takes its slice)."""
     editor = Editor(graph)
-    while any(_fold_back(editor, chain) for chain in find_chains(editor, per_channel=True)):
-        pass
+    _repeat(editor, _fold_back, per_channel=True)
     return editor.finish()
 
 
 def fold_affine_forward(graph: Graph) -> Graph:
     """Fold chains into the layer behind them, where it is the only reader and pads nothing."""
     editor = Editor(graph)
-    while any(_fold_forward(editor, chain) for chain in find_chains(editor, per_channel=False)):
-        pass
+    _repeat(editor, _fold_forward, per_channel=False)
     return editor.finish()
 
 
 def lower_affine(graph: Graph) -> Graph:
     """What is left as a pair of factor and shift over a map becomes one depthwise 1x1 convolution."""
     editor = Editor(graph)
-    while any(_lower(editor, chain) for chain in find_chains(editor, per_channel=True)):
-        pass
+    _repeat(editor, _lower, per_channel=True)
     return editor.finish()
+
+
+def _repeat(editor: Editor, rewrite: Callable[[Editor, Affine], bool], *, per_channel: bool) -> None:
+    """Rewrite every chain that is still there, until nothing changes: one rewriting can make way for another."""
+    changed = True
+    while changed:
+        changed = False
+        for chain in find_chains(editor, per_channel=per_channel):
+            changed |= editor.holds(chain.ops) and rewrite(editor, chain)
 
 
 def find_chains(editor: Editor, *, per_channel: bool) -> list[Affine]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -45,6 +45,10 @@ class Editor:
     def is_output(self, tensor: str) -> bool:
         """Whether the program returns the tensor."""
         return tensor in self._graph.outputs
+
+    def holds(self, ops: Iterable[Op]) -> bool:
+        """Whether these very ops are still part of the program, unchanged."""
+        return all(self._producers.get(op.outputs[0]) is op for op in ops)
 
     def sole_consumer(self, tensor: str) -> Op | None:
         """The one op that reads a tensor which nobody else needs; None otherwise."""
