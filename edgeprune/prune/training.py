@@ -100,7 +100,7 @@ def train_model(
         optimizer,
         factor=settings.plateau_factor,
         patience=settings.plateau_patience if settings.schedule == "plateau" else settings.epochs,
-        min_lr=settings.min_learning_rate,
+        min_lr=min(settings.min_learning_rate, settings.learning_rate),  # else a low rate would be raised to it
     )
     best = BestState(module, checkpoint)
     history: list[Epoch] = []
@@ -144,7 +144,7 @@ def train_model(
             path = best.write()
             raise TrainingInterruptedError(explain_interruption(title, history, best, path, settings), path) from None
     best.restore()
-    module = recalibrate_batchnorm(module.cpu().eval(), x_train)
+    module = recalibrate_batchnorm(module.eval(), x_train).cpu()
     return TrainResult(module, tuple(history), best.epoch, stopped_by, time.monotonic() - started)
 
 

@@ -143,6 +143,9 @@ def test_plateau_schedule_halves_the_learning_rate_down_to_its_minimum() -> None
     result = train_model(small_net(), x, y, settings, loss=lambda logits, labels: 1 + 0 * logits.sum())
     # the first epoch is the best; after two more without a better one the rate falls
     assert [epoch.learning_rate for epoch in result.history] == [1e-3] * 3 + [5e-4] * 2 + [3e-4] * 4
+    low = TrainSettings(epochs=5, learning_rate=1e-5, plateau_patience=1, min_learning_rate=3e-4)
+    result = train_model(small_net(), x, y, low, loss=lambda logits, labels: 1 + 0 * logits.sum())
+    assert [epoch.learning_rate for epoch in result.history] == [1e-5] * 5
 
 
 def test_balanced_class_weights_help_the_rare_class() -> None:
