@@ -134,11 +134,13 @@ def weights_are_symmetric(op: Op, graph: Graph, _target: Target) -> str | None:
     return None if bias.dtype == "int32" else f"{bias.name} is {bias.dtype}"
 
 
-def dense_has_one_scale(op: Op, graph: Graph, _target: Target) -> str | None:
-    """int8 weights of dense layers have one scale for all outputs. Quantize them per tensor: older releases of TFLite
-    Micro compute with the first scale only, without a word."""
+def dense_has_one_scale(op: Op, graph: Graph, target: Target) -> str | None:
+    """On microcontrollers int8 weights of dense layers have one scale for all outputs. Quantize them per tensor: older
+    releases of TFLite Micro compute with the first scale only, without a word."""
     quant = graph.tensors[op.inputs[1]].quant
-    return None if quant is None or len(quant.scale) == 1 else f"{op.inputs[1]} has {len(quant.scale)} scales"
+    if quant is None or len(quant.scale) == 1 or not target.is_microcontroller:
+        return None
+    return f"{op.inputs[1]} has {len(quant.scale)} scales"
 
 
 def sums_fit_32_bits(op: Op, graph: Graph, _target: Target) -> str | None:

@@ -13,21 +13,18 @@ The file holds nothing but the program: the same graph gives the same bytes, on 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgeprune.graph import Graph, Op, Quant, Tensor, verify_graph
+from edgeprune.lower.tflite_encoders import ENCODERS
 from edgeprune.lower.tflite_schema import (
-    ACTIVATION_CODES,
     BUFFER_ALIGNMENT,
     FILE_IDENTIFIER,
     LAYER_NAMES_METADATA,
-    PADDING_CODES,
     RUNTIME_VERSION_BYTES,
     RUNTIME_VERSION_METADATA,
     SCHEMA_VERSION,
@@ -182,26 +179,18 @@ def _little_endian_bytes(data: np.ndarray) -> bytes:
     return data.astype(data.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
-@dataclass(frozen=True, eq=False)
-class _OperatorForm:
-    """What an op becomes besides its inputs: the options table and the attributes that are operands in the file."""
-
-    options: Any = None
-    operands: tuple[Tensor, ...] = ()
-
-
 def _pack_operator(op: Op, graph: Graph, tables: _Tables) -> schema.OperatorT:
-    form = _FORMS[op.kind](op, graph)
+    encoded = ENCODERS[op.kind](op, graph)
     record = schema.OperatorT()
     record.opcodeIndex = tables.operator_index(operator_name(op), operator_version(op, graph))
     inputs = [tables.tensor_index(name) for name in op.inputs]
-    inputs += [tables.operand_index(operand) for operand in form.operands]
+    inputs += [tables.operand_index(operand) for operand in encoded.operands]
     record.inputs = np.array(inputs, np.int32)
     record.outputs = np.array([tables.tensor_index(name) for name in op.outputs], np.int32)
-    if form.options is not None:
+    if encoded.options is not None:
         # the object API names the table Conv2DOptions as the class Conv2DOptionsT
-        record.builtinOptionsType = getattr(schema.BuiltinOptions, type(form.options).__name__.removesuffix("T"))
-        record.builtinOptions = form.options
+        record.builtinOptionsType = getattr(schema.BuiltinOptions, type(encoded.options).__name__.removesuffix("T"))
+        record.builtinOptions = encoded.options
     return record
 
 
@@ -237,143 +226,3 @@ def _describe_metadata(graph: Graph, tables: _Tables) -> list[schema.MetadataT]:
         record.buffer = tables.buffer_index(data)
         records.append(record)
     return records
-
-
-# -- one function per family of ops: attributes -> options table and operands
-
-
-def _int32_operand(values: Any) -> Tensor:
-    data = np.array(values, np.int32)
-    text = "x".join(map(str, data.shape)) + "_" + "_".join(map(str, data.ravel()))
-    return Tensor.constant(f"int32/{text}", data)
-
-
-def _set_window(options: Any, op: Op) -> Any:
-    options.padding = PADDING_CODES[op.attrs["padding"]]
-    options.strideH, options.strideW = op.attrs["stride"]
-    options.fusedActivationFunction = ACTIVATION_CODES[op.attrs["activation"]]
-    return options
-
-
-def _form_conv(op: Op, _graph: Graph) -> _OperatorForm:
-    options = _set_window(schema.Conv2DOptionsT(), op)
-    options.dilationHFactor, options.dilationWFactor = op.attrs["dilation"]
-    return _OperatorForm(options)
-
-
-def _form_depthwise(op: Op, _graph: Graph) -> _OperatorForm:
-    options = _set_window(schema.DepthwiseConv2DOptionsT(), op)
-    options.dilationHFactor, options.dilationWFactor = op.attrs["dilation"]
-    options.depthMultiplier = op.attrs["depth_multiplier"]
-    return _OperatorForm(options)
-
-
-def _form_pool(op: Op, _graph: Graph) -> _OperatorForm:
-    options = _set_window(schema.Pool2DOptionsT(), op)
-    options.filterHeight, options.filterWidth = op.attrs["kernel_size"]
-    return _OperatorForm(options)
-
-
-def _form_activated(options_type: Callable[[], Any]) -> Callable[[Op, Graph], _OperatorForm]:
-    """For ops whose only attribute is the fused activation."""
-
-    def form(op: Op, _graph: Graph) -> _OperatorForm:
-        options = options_type()
-        options.fusedActivationFunction = ACTIVATION_CODES[op.attrs["activation"]]
-        return _OperatorForm(options)
-
-    return form
-
-
-def _form_plain(options_type: Callable[[], Any] | None = None) -> Callable[[Op, Graph], _OperatorForm]:
-    """For ops without attributes."""
-
-    def form(_op: Op, _graph: Graph) -> _OperatorForm:
-        return _OperatorForm(None if options_type is None else options_type())
-
-    return form
-
-
-def _form_mean(op: Op, _graph: Graph) -> _OperatorForm:
-    options = schema.ReducerOptionsT()
-    options.keepDims = bool(op.attrs["keep_dims"])
-    return _OperatorForm(options, (_int32_operand(op.attrs["axes"]),))
-
-
-def _form_concat(op: Op, _graph: Graph) -> _OperatorForm:
-    options = schema.ConcatenationOptionsT()
-    options.axis = op.attrs["axis"]
-    return _OperatorForm(options)
-
-
-def _form_pad(op: Op, graph: Graph) -> _OperatorForm:
-    paddings = _int32_operand(op.attrs["paddings"])
-    if op.attrs["mode"] == "zero":
-        return _OperatorForm(schema.PadOptionsT(), (paddings,))
-    source = graph.tensors[op.inputs[0]]
-    if source.dtype == "float32":
-        lowest = Tensor.constant("lowest/float32", np.array([np.finfo(np.float32).min], np.float32))
-    else:
-        value = np.array([np.iinfo(source.dtype).min], source.dtype)
-        lowest = Tensor.constant(f"lowest/{source.name}", value, source.quant)  # PADV2 wants the input's own scale
-    return _OperatorForm(schema.PadV2OptionsT(), (paddings, lowest))
-
-
-def _form_leaky_relu(op: Op, _graph: Graph) -> _OperatorForm:
-    options = schema.LeakyReluOptionsT()
-    options.alpha = op.attrs["alpha"]
-    return _OperatorForm(options)
-
-
-def _form_softmax(op: Op, _graph: Graph) -> _OperatorForm:
-    options = schema.SoftmaxOptionsT()
-    options.beta = op.attrs["beta"]
-    return _OperatorForm(options)
-
-
-def _form_reshape(op: Op, graph: Graph) -> _OperatorForm:
-    shape = tuple(op.attrs["shape"])
-    if shape[:1] == graph.tensors[op.inputs[0]].shape[:1] == (1,):
-        shape = (-1, *shape[1:])
-    return _OperatorForm(schema.ReshapeOptionsT(), (_int32_operand(shape),))
-
-
-def _form_transpose(op: Op, _graph: Graph) -> _OperatorForm:
-    return _OperatorForm(schema.TransposeOptionsT(), (_int32_operand(op.attrs["perm"]),))
-
-
-def _form_strided_slice(op: Op, graph: Graph) -> _OperatorForm:
-    begin, end, stride = (op.attrs[name] for name in ("begin", "end", "stride"))
-    options = schema.StridedSliceOptionsT()
-    if (begin[0], end[0], stride[0]) == (0, graph.tensors[op.inputs[0]].shape[0], 1):
-        options.beginMask = options.endMask = 1  # bit 0: the whole batch axis, whatever its size
-    return _OperatorForm(options, (_int32_operand(begin), _int32_operand(end), _int32_operand(stride)))
-
-
-_FORMS: Mapping[str, Callable[[Op, Graph], _OperatorForm]] = {
-    "conv_2d": _form_conv,
-    "depthwise_conv_2d": _form_depthwise,
-    "fully_connected": _form_activated(schema.FullyConnectedOptionsT),
-    "add": _form_activated(schema.AddOptionsT),
-    "sub": _form_activated(schema.SubOptionsT),
-    "mul": _form_activated(schema.MulOptionsT),
-    "max_pool_2d": _form_pool,
-    "average_pool_2d": _form_pool,
-    "mean": _form_mean,
-    "concat": _form_concat,
-    "pad": _form_pad,
-    "relu": _form_plain(),
-    "relu6": _form_plain(),
-    "relu_n1_to_1": _form_plain(),
-    "leaky_relu": _form_leaky_relu,
-    "prelu": _form_plain(),
-    "logistic": _form_plain(),
-    "tanh": _form_plain(),
-    "hard_swish": _form_plain(schema.HardSwishOptionsT),
-    "softmax": _form_softmax,
-    "reshape": _form_reshape,
-    "transpose": _form_transpose,
-    "strided_slice": _form_strided_slice,
-    "quantize": _form_plain(schema.QuantizeOptionsT),
-    "dequantize": _form_plain(schema.DequantizeOptionsT),
-}

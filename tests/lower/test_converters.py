@@ -7,25 +7,21 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable
 
 import numpy as np
 import pytest
-import torch
 
 from edgeprune.errors import InputError, UnsupportedModelError
 from edgeprune.executors import LiteRTExecutor, ReferenceExecutor
-from edgeprune.export import export_onnx, read_onnx
 from edgeprune.graph import Graph, Op, Quant, Tensor, is_same_graph
-from edgeprune.load.raising import raise_module
 from edgeprune.lower import CONVERTERS, read_tflite, write_tflite
 from edgeprune.lower.operand_rules import WEIGHTED_KINDS
 from edgeprune.lower.tensorflow_converter import convert_with_tensorflow
-from edgeprune.models import build_model
 from edgeprune.ops import OPS
 from edgeprune.quantize import calibrate, quantize_graph
 from edgeprune.reference import quantize_values
 from tests.lower.handmade import NETWORKS, make_fcn_like
+from tests.lower.reference_nets import REFERENCE_NETS
 from tests.random_graphs import CONVERSIONS, make_inputs, make_op_graph
 
 HAS_TENSORFLOW = importlib.util.find_spec("tensorflow") is not None
@@ -179,27 +175,7 @@ def test_what_tensorflow_cannot_do_names_the_way_out() -> None:
 # -- the two against each other
 
 
-def make_reference_net(name: str) -> Callable[[], Graph]:
-    """One of the reference nets as a float program; its random weights give lively activations after BatchNorm."""
-
-    def make() -> Graph:
-        torch.manual_seed(0)
-        module = build_model(name, in_channels=1, classes=3)
-        example = torch.randn(64, 1, 64)
-        module.train()
-        with torch.no_grad():
-            for _ in range(5):
-                module(example)
-        module.eval()
-        return read_onnx(export_onnx(raise_module(module, example[:2]), (1, 64)), name=name)
-
-    return make
-
-
-REFERENCE_NETS = {name: make_reference_net(name) for name in ("lite", "inception", "fcn", "resnet1d", "eegcnn")}
-
-
-REFERENCE_NETS["image_resnet"] = NETWORKS["resnet"]
+NETS = {**REFERENCE_NETS, "image_resnet": NETWORKS["resnet"]}
 
 # Largest difference of an output value in steps of its scale over 64 samples, and why it is not 0.
 #
@@ -213,7 +189,7 @@ OUTPUT_LIMITS = {"lite": 0, "fcn": 0, "eegcnn": 0, "inception": 3, "resnet1d": 5
 @pytest.mark.usefixtures("tensorflow")
 @pytest.mark.parametrize("name", OUTPUT_LIMITS)
 def test_two_converters_agree(name: str) -> None:
-    graph = REFERENCE_NETS[name]()
+    graph = NETS[name]()
     samples = make_samples(graph, 64)
     ours, theirs = (read_tflite(CONVERTERS[converter](graph, samples)) for converter in ("edgeprune", "tensorflow"))
     assert count_kinds(ours) == count_kinds(theirs) == count_kinds(graph)

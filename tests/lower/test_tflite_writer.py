@@ -9,13 +9,14 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from edgeprune.executors import MICRO_AVAILABLE, LiteRTExecutor, MicroExecutor
-from edgeprune.graph import Graph, GraphError, Op, Quant, Tensor
-from edgeprune.lower import write_tflite
+from edgeprune.graph import Graph, GraphError, Op, Quant, Tensor, is_same_graph
+from edgeprune.lower import read_tflite, write_tflite
 from edgeprune.lower.tflite_schema import OPERATOR_NAMES, RUNTIME_VERSIONS, operator_version
 from edgeprune.ops import OPS
 from edgeprune.quantize import calibrate, quantize_graph
 from tests.lower.flatbuffer_edits import find_data_offsets, list_operators, unpack
 from tests.lower.handmade import NETWORKS
+from tests.lower.reference_nets import REFERENCE_NETS
 from tests.random_graphs import CONVERSIONS, make_inputs, make_op_graph, make_random_graph
 
 CASES = [(kind, dtype) for kind in OPS for dtype in ("float32", "int8") if dtype == "int8" or kind not in CONVERSIONS]
@@ -82,6 +83,20 @@ def test_networks_need_no_layout_ops(name: str, dtype: str) -> None:
         found = (executor.run(stored)[0].astype(np.float32) + 128) / 256
         # int8 against float: probabilities within a tenth, to see that scales arrived, not to measure accuracy
         assert np.abs(found - expected).max() < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REFERENCE_NETS)
+def test_reference_nets_need_no_layout_ops_and_come_back(name: str) -> None:
+    graph = REFERENCE_NETS[name]()
+    quantized = quantize_graph(graph, calibrate(graph, make_inputs(graph, 1, batch=8)["input"]))
+    for program in (graph, quantized):
+        data = write_tflite(program)
+        assert not {"TRANSPOSE", "RESHAPE"} & set(list_operators(data))
+        assert all(offset % 16 == 0 for offset, _ in find_data_offsets(data))
+        assert is_same_graph(read_tflite(data), program)
+        assert write_tflite(read_tflite(data)) == data
+        LiteRTExecutor(data).run(*make_inputs(program, 2).values())
 
 
 @pytest.mark.parametrize("seed", range(8))
