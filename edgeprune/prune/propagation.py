@@ -56,8 +56,10 @@ def propagate(module: fx.GraphModule, example: torch.Tensor | Sequence[torch.Ten
     batch axis is not mistaken for one of size 1.
     """
     recorder = _ShapeRecorder(module)
+    some = next(module.parameters(), torch.empty(0))
+    inputs = [example] if isinstance(example, torch.Tensor) else example
     with evaluation_mode(module):
-        recorder.run(*((example,) if isinstance(example, torch.Tensor) else tuple(example)))
+        recorder.run(*(value.to(some.device, some.dtype if value.is_floating_point() else None) for value in inputs))
     state = Propagation(module, recorder.shapes)
     for node in module.graph.nodes:
         labels = _label_node(state, node)

@@ -150,7 +150,7 @@ def find_units(module: fx.GraphModule, example: torch.Tensor | Sequence[torch.Te
     """Find the units of a raised program.
 
     module: call_module nodes on torch.nn layers, pure aten functions otherwise (load.raise_module makes it).
-    example: a batch of two or more samples, (N, C, T) or (N, C, H, W), of the module's dtype.
+    example: a batch of two or more samples, (N, C, T) or (N, C, H, W); moved to the module's device and type.
     The module is run once, in eval mode, and left as it was.
     """
     state = propagate(module, example)
