@@ -1,6 +1,6 @@
 """The compiler on one screen: the stages in order, artifact to artifact.
 
-    prepare -> prune (+ retrain) -> build (ONNX, Graph, int8, TFLite) -> verify -> evaluate -> measure -> report
+    prepare -> survey -> prune (+ retrain) -> build (ONNX, int8, TFLite) -> verify -> evaluate -> measure -> report
 
 Each stage is a function in `stages` and takes what the stages before it made. Files are written once everything has
 been built, each whole or not at all; the report is written whenever there is something to report, after a parity
@@ -20,7 +20,7 @@ from edgeprune import __version__
 from edgeprune.progress import SILENT, Progress
 from edgeprune.report import CompileRecord, to_json, write_manifest, write_report
 from edgeprune.settings import CompileSettings
-from edgeprune.stages.build import build_programs
+from edgeprune.stages.build import build_programs, survey_base
 from edgeprune.stages.evaluate import evaluate_variants
 from edgeprune.stages.measure import collect_metrics, compare_layers, measure_latencies
 from edgeprune.stages.prepare import prepare_job
@@ -47,14 +47,16 @@ def compile_model(settings: CompileSettings, progress: Progress = SILENT) -> Com
     record = CompileRecord()
     with timed(record, "prepare"):
         job = prepare_job(settings, progress)
+    with timed(record, "survey"):
+        base = survey_base(job)
     with timed(record, "prune"):
         pruned = prune_and_retrain(job)
     with timed(record, "build"):
-        programs = build_programs(job, pruned)
+        programs = build_programs(job, base, pruned)
     with timed(record, "verify"):
         record.parity, record.sqnr = verify_programs(job, pruned, programs)
     with timed(record, "evaluate"):
-        record.variants = evaluate_variants(job, pruned, programs)
+        record.variants = evaluate_variants(job, base.graph, pruned, programs)
     with timed(record, "measure"):
         record.latency = measure_latencies(job, programs)
         record.layers = compare_layers(job, pruned, programs)

@@ -12,6 +12,8 @@ from edgeprune.errors import InputError
 from edgeprune.report.budget import Budget, parse_budgets
 
 METHODS = ("dsp", "l1", "none")
+OBSERVERS = ("minmax", "percentile", "mse")
+CONVERTERS = ("edgeprune", "tensorflow")
 RETRAIN_MODES = ("finetune", "scratch", "both", "none")
 
 # Options that only some methods have: giving one to another method is refused, not ignored.
@@ -88,6 +90,8 @@ class CompileSettings:
 
     def __post_init__(self) -> None:
         _require_choice("method", self.method, METHODS)
+        _require_choice("observer", self.observer, OBSERVERS)
+        _require_choice("converter", self.converter, CONVERTERS)
         _require_choice("scope", self.scope, ("layer", "global"))
         _require_choice("start", self.start, ("scratch", "trained"))
         if self.retrain is None:

@@ -6,9 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from edgeprune import lower, quantize
 from edgeprune.errors import InputError
 from edgeprune.report import Budget
-from edgeprune.settings import CompileSettings, parse_duration, resolve_compile_settings, resolve_train_settings
+from edgeprune.settings import (
+    CONVERTERS,
+    OBSERVERS,
+    CompileSettings,
+    parse_duration,
+    resolve_compile_settings,
+    resolve_train_settings,
+)
 
 MODEL = Path("model.pt")
 
@@ -36,6 +44,8 @@ def test_l1_fine_tunes_with_early_stopping_on_macro_f1() -> None:
         ({"method": "l1", "scope": "everywhere"}, "allowed: layer, global"),
         ({"sparsity_weight": 0.0}, "--sparsity-weight is 0.0"),
         ({"calibration_samples": 0}, "--calibration-samples is 0"),
+        ({"observer": "mean"}, "--observer is 'mean'"),
+        ({"converter": "tinynn"}, "--converter is 'tinynn'"),
         ({"time_limit": "soon"}, "--time-limit is 'soon'"),
     ],
 )
@@ -59,6 +69,11 @@ def test_ratios_in_the_settings_file_wait_for_the_method_that_has_them(tmp_path:
     (tmp_path / "edgeprune.toml").write_text('[prune]\nmethod = "l1"\nratio = 0.25\n')
     settings = resolve_compile_settings(tmp_path / "model.pt", None, {"method": "dsp"})
     assert settings.ratio == CompileSettings.ratio
+
+
+def test_the_choices_are_those_of_the_rooms() -> None:
+    assert set(OBSERVERS) == set(quantize.OBSERVERS)
+    assert set(CONVERTERS) == set(lower.CONVERTERS)
 
 
 def test_training_options_are_gathered() -> None:

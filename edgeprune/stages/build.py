@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+from torch import fx
 
-from edgeprune.errors import InputError, UnsupportedModelError
+from edgeprune.errors import UnsupportedModelError
 from edgeprune.export import export_onnx, read_onnx
 from edgeprune.graph import Graph
 from edgeprune.layout import to_nhwc
-from edgeprune.lower import check_supported, legalize, read_tflite, write_tflite
+from edgeprune.lower import CONVERTERS, check_supported, legalize, read_tflite, write_tflite
 from edgeprune.quantize import calibrate, quantize_graph, write_qdq_onnx
 from edgeprune.stages.prepare import Job
 from edgeprune.stages.prune import PrunedModel
@@ -43,19 +44,33 @@ class Programs:
         }
 
 
-def build_programs(job: Job, pruned: PrunedModel) -> Programs:
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """A network as ONNX and as our float program."""
+
+    model: onnx.ModelProto
+    graph: Graph
+
+
+def survey_base(job: Job) -> Exported:
+    """The model as it was given, exported.
+
+    Done before any training: an operation that the target lacks is found now, not after an hour. Raises
+    UnsupportedModelError with layer and way out.
+    """
+    return _export(job, job.model.module)
+
+
+def build_programs(job: Job, base: Exported, pruned: PrunedModel) -> Programs:
     """Export, calibrate, quantize and write; raises UnsupportedModelError with layer and way out."""
-    exported = _export(job, pruned)
-    float_graph = legalize(read_onnx(exported, input_shape=job.model.input_shape))
-    violations = check_supported(float_graph, job.target)
-    if violations:
-        raise UnsupportedModelError("; ".join(violation.message for violation in violations))
+    exported = base if pruned.module is job.model.module else _export(job, pruned.module)
+    float_graph = exported.graph
     samples = to_nhwc(_choose_calibration_samples(job))
     int8_graph, int8_tflite = _quantize(job, float_graph, samples)
     return Programs(
         float_graph=float_graph,
         int8_graph=int8_graph,
-        float32_onnx=exported.SerializeToString(deterministic=True),
+        float32_onnx=exported.model.SerializeToString(deterministic=True),
         int8_onnx=write_qdq_onnx(int8_graph, job.model.input_shape).SerializeToString(deterministic=True),
         float32_tflite=write_tflite(float_graph),
         int8_tflite=int8_tflite,
@@ -63,13 +78,18 @@ def build_programs(job: Job, pruned: PrunedModel) -> Programs:
     )
 
 
-def _export(job: Job, pruned: PrunedModel) -> onnx.ModelProto:
-    if pruned.module is None:
-        return onnx.load_model_from_string(job.model.onnx_bytes or b"")
-    with job.progress.step("export to ONNX") as step:
-        exported = export_onnx(pruned.module, job.model.input_shape)
-        step.advance()
-    return exported
+def _export(job: Job, module: fx.GraphModule | None) -> Exported:
+    if module is None:
+        model = onnx.load_model_from_string(job.model.onnx_bytes or b"")
+    else:
+        with job.progress.step("export to ONNX") as step:
+            model = export_onnx(module, job.model.input_shape)
+            step.advance()
+    graph = legalize(read_onnx(model, input_shape=job.model.input_shape))
+    violations = check_supported(graph, job.target)
+    if violations:
+        raise UnsupportedModelError("; ".join(violation.message for violation in violations))
+    return Exported(model, graph)
 
 
 def _choose_calibration_samples(job: Job) -> np.ndarray:
@@ -89,10 +109,6 @@ def _quantize(job: Job, float_graph: Graph, samples: np.ndarray) -> tuple[Graph,
         ranges = calibrate(float_graph, samples, job.settings.observer, job.progress)
         int8_graph = quantize_graph(float_graph, ranges)
         return int8_graph, write_tflite(int8_graph)
-    from edgeprune.lower import CONVERTERS
-
-    if converter not in CONVERTERS:
-        raise InputError(f"--converter is {converter!r}; allowed: {', '.join(CONVERTERS)}")
     with job.progress.step(f"convert with {converter}") as step:
         int8_tflite = CONVERTERS[converter](float_graph, samples)
         step.advance()

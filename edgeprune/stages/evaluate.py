@@ -11,6 +11,7 @@ from torch import fx
 
 from edgeprune.errors import InputError
 from edgeprune.executors import Executor, LiteRTExecutor, OnnxExecutor, ReferenceExecutor, run_on_floats
+from edgeprune.graph import Graph
 from edgeprune.layout import to_nhwc
 from edgeprune.measure import count_macs, count_parameters, profile_graph
 from edgeprune.metrics import Scores, score_predictions
@@ -23,14 +24,15 @@ from edgeprune.stages.prune import PrunedModel
 FLOAT_BYTES = 4
 
 
-def evaluate_variants(job: Job, pruned: PrunedModel, programs: Programs) -> dict[str, Variant]:
+def evaluate_variants(job: Job, base_graph: Graph, pruned: PrunedModel, programs: Programs) -> dict[str, Variant]:
     """Cost and scores of every form: base, what pruning went through, ONNX, TFLite float and int8 by each executor."""
     samples, labels = job.data.x_test, job.data.y_test
     variants: dict[str, Variant] = {}
     compiled = _describe_programs(programs)
     runs: list[tuple[str, Variant, Callable[[], np.ndarray]]] = []
+    graphs = {"base": base_graph, "retrained": programs.float_graph}
     for key, (label, module) in pruned.variants.items():
-        runs.append((key, _describe_module(label, module, job), partial(predict, module, samples)))
+        runs.append((key, _describe_module(label, module, job, graphs.get(key)), partial(predict, module, samples)))
     for key, (variant, executor) in compiled.items():
         batch = samples if isinstance(executor, OnnxExecutor) else to_nhwc(samples)
         runs.append((key, variant, partial(_first_output, executor, batch)))
@@ -41,7 +43,7 @@ def evaluate_variants(job: Job, pruned: PrunedModel, programs: Programs) -> dict
     return variants
 
 
-def _describe_module(label: str, module: fx.GraphModule, job: Job) -> Variant:
+def _describe_module(label: str, module: fx.GraphModule, job: Job, graph: Graph | None) -> Variant:
     counts = count_parameters(module)
     total = counts.trainable + counts.frozen
     return Variant(
@@ -53,6 +55,7 @@ def _describe_module(label: str, module: fx.GraphModule, job: Job) -> Variant:
         frozen_parameters=counts.frozen,
         macs=count_macs(module, job.model.input_shape).total,
         weight_bytes=FLOAT_BYTES * total,
+        peak_activation_bytes=None if graph is None else profile_graph(graph).peak_activation_bytes,
     )
 
 

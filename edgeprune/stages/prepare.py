@@ -17,7 +17,7 @@ from edgeprune.errors import InputError, UnsupportedModelError
 from edgeprune.executors import OnnxExecutor, run_on_floats
 from edgeprune.load import find_dataset, load_dataset, load_model, split_train
 from edgeprune.progress import Progress
-from edgeprune.prune import predict
+from edgeprune.prune import TrainSettings, predict
 from edgeprune.settings import CompileSettings
 from edgeprune.target import Target, load_target
 
@@ -28,6 +28,7 @@ class Job:
 
     data: normalised samples, as they go into the network.
     train_indices, validation_indices: into data.x_train; no validation samples where nothing watches them.
+    training: the recipe of every training of this compile.
     is_scored: whether the model classifies this data, so that it has an accuracy.
     """
 
@@ -38,6 +39,7 @@ class Job:
     normalization: Normalization
     train_indices: np.ndarray
     validation_indices: np.ndarray
+    training: TrainSettings
     output: Path
     progress: Progress
     notes: list[str]
@@ -70,6 +72,7 @@ class Job:
 def prepare_job(settings: CompileSettings, progress: Progress) -> Job:
     """Read everything and check that it fits; nothing is written but a probe of the output folder."""
     target = load_target(settings.target)
+    training = TrainSettings(**settings.recipe)  # checks every value before anything is read
     output = settings.output or Path("build") / f"{settings.model.stem}-{target.name}"
     probe_folder(output)
     config = load_config_beside(settings.model, settings.config)
@@ -99,6 +102,7 @@ def prepare_job(settings: CompileSettings, progress: Progress) -> Job:
         normalization=normalization,
         train_indices=train_indices,
         validation_indices=validation_indices,
+        training=training,
         output=output,
         progress=progress,
         notes=notes,

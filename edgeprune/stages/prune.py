@@ -19,7 +19,6 @@ from edgeprune.prune import (
     DspSettings,
     PruneResult,
     TrainResult,
-    TrainSettings,
     find_units,
     prune_channels,
     reset_parameters,
@@ -87,7 +86,7 @@ def prune_by_dsp(job: Job) -> PrunedModel:
     """--method dsp (arXiv 2602.12744, Algorithm 1): train sparsely, remove what no sample uses, retrain."""
     base = require_module(job)
     settings = job.settings
-    recipe = TrainSettings(**settings.recipe)
+    recipe = job.training
     finetuning_epochs = settings.training.get("epochs", DSP_FINETUNE_EPOCHS)
     result = run_dsp(
         base,
@@ -152,17 +151,16 @@ def make_factory(job: Job) -> Callable[[int], fx.GraphModule] | None:
 
 def train(job: Job, module: fx.GraphModule, title: str) -> TrainResult[fx.GraphModule]:
     """Train with the settings' recipe, or with the user's function where one is named."""
-    settings = TrainSettings(**job.settings.recipe)
     if job.settings.train is not None:
         module_name, _, name = job.settings.train.partition(":")
         trainer = import_attribute(module_name, name, f"--train {job.settings.train}")
         data = (job.x_train, job.y_train, job.x_validation, job.y_validation)
-        return train_with(trainer, TrainContext(module, title, *data, settings, job.progress))
+        return train_with(trainer, TrainContext(module, title, *data, job.training, job.progress))
     return train_model(
         module,
         job.x_train,
         job.y_train,
-        settings,
+        job.training,
         x_val=job.x_validation,
         y_val=job.y_validation,
         progress=job.progress,
