@@ -125,10 +125,10 @@ def _mode(module: nn.Module, training: bool) -> Iterator[None]:
 def silence_torch() -> Iterator[None]:
     """Hide torch's logs, warnings and graph dumps; what goes wrong still comes as an exception."""
     names = ["torch", *(name for name in logging.root.manager.loggerDict if name.startswith("torch."))]
-    levels = {logging.getLogger(name): logging.getLogger(name).level for name in names}
+    loud = [logger for logger in map(logging.getLogger, names) if not logger.disabled]
     fast_path = torch.backends.mha.get_fastpath_enabled()
-    for logger in levels:
-        logger.setLevel(logging.CRITICAL + 1)
+    for logger in loud:
+        logger.disabled = True  # setLevel clears all caches of the logging module each time
     # the fused attention of nn.MultiheadAttention is for inference only and would hide its layers
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -138,8 +138,8 @@ def silence_torch() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
-        for logger, level in levels.items():
-            logger.setLevel(level)
+        for logger in loud:
+            logger.disabled = False
 
 
 def describe_node(node: fx.Node) -> str:

@@ -12,6 +12,7 @@ from torch import nn
 from edgeprune.artifacts import ModelInfo, Normalization
 from edgeprune.errors import InputError, UnsupportedModelError, UntrustedInputError
 from edgeprune.load import call_factory, load_model, save_model
+from edgeprune.load.model_weights import read_torch_save
 from tests.load import archive_forging as forging
 from tests.load import user_models
 from tests.load.user_models import HERE, SAMPLES, SHAPE
@@ -52,9 +53,17 @@ def put_before(prefix):
     ],
     ids=["plain", "state_dict", "model_state_dict", "model", "data parallel", "compiled", "lightning"],
 )
-def test_state_dict(wrap, net, tmp_path):
+def test_weights_are_found_wherever_they_are(wrap, net, tmp_path):
+    torch.save(wrap(net.state_dict()), tmp_path / "weights.pt")
+    data = (tmp_path / "weights.pt").read_bytes()
+    kind, filled = read_torch_save("weights.pt", data, f"{HERE}:make_net", ())
+    assert kind == "state_dict"
+    assert_same_outputs(filled.eval(), net)
+
+
+def test_state_dict(net, tmp_path):
     path = tmp_path / "weights.onnx"  # the name says nothing
-    torch.save(wrap(net.state_dict()), path)
+    torch.save(net.state_dict(), path)
     loaded = load_model(path, factory=f"{HERE}:make_net", input_shape=SHAPE)
     assert (loaded.format, loaded.name, loaded.input_shape) == ("state_dict", "weights", SHAPE)
     assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()

@@ -12,12 +12,14 @@ from tests.load import odd_models
 from tests.load.helpers import assert_trains_alike, flatten, list_nodes
 
 SAMPLES = torch.randn(3, 3, 16, generator=torch.Generator().manual_seed(5))
+SHORT_SAMPLES = SAMPLES[:, :, :4].contiguous()  # torch.export takes 0.1 s per step of a recurrent layer
+RECURRENT = (odd_models.GivenState, odd_models.LearnedState)
 
 
 def raise_odd(model_class, **options):
     torch.manual_seed(3)
     model = model_class().eval()
-    return model, raise_module(model, SAMPLES, **options)
+    return model, raise_module(model, SHORT_SAMPLES if model_class in RECURRENT else SAMPLES, **options)
 
 
 @pytest.mark.parametrize(
@@ -39,13 +41,14 @@ def raise_odd(model_class, **options):
 )
 def test_equal_to_the_bit_and_again_after_raising_again(model_class):
     model, raised = raise_odd(model_class, compare_training=False)
-    assert torch.equal(flatten(model(SAMPLES.clone())), flatten(raised(SAMPLES.clone())))
+    samples = SHORT_SAMPLES if model_class in RECURRENT else SAMPLES
+    assert torch.equal(flatten(model(samples.clone())), flatten(raised(samples.clone())))
     # a layer inside of a layer is renamed; a buffer used as weight becomes a frozen parameter
     if model_class not in (odd_models.OwnLayerClass, odd_models.WeightInBuffer):
-        assert_trains_alike(model, raised, SAMPLES)
-    again = raise_module(raised, SAMPLES, compare_training=False)
+        assert_trains_alike(model, raised, samples)
+    again = raise_module(raised, samples, compare_training=False)
     assert list_nodes(raised) == list_nodes(again)
-    assert torch.equal(flatten(raised(SAMPLES.clone())), flatten(again(SAMPLES.clone())))
+    assert torch.equal(flatten(raised(samples.clone())), flatten(again(samples.clone())))
 
 
 def test_momentum_none_survives_and_is_noted_where_it_is_lost():

@@ -70,7 +70,7 @@ def check_saving_again(name, tmp_path):
     assert_trains_alike(model, second, samples)
 
 
-@pytest.mark.parametrize("name", ["lite", "shared_conv", "odds_and_ends"])
+@pytest.mark.parametrize("name", ["shared_conv", "odds_and_ends"])
 def test_save_load_save_load(name, tmp_path):
     check_saving_again(name, tmp_path)
 
