@@ -91,6 +91,19 @@ def label_pointwise(state: Propagation, node: fx.Node) -> Any:
     return main.expand(shape)
 
 
+def label_cast(state: Propagation, node: fx.Node) -> Any:
+    """type_as(x, other): x in another type."""
+    return state.labels[node.all_input_nodes[0]]
+
+
+def label_gated(state: Propagation, node: fx.Node) -> Any:
+    """glu(x, dim): first half * sigmoid(second half); both lose the same channels."""
+    arguments = state.get_arguments(node)
+    first, second = state.labels[arguments["self"]].chunk(2, arguments["dim"])
+    state.link(first, second)
+    return first
+
+
 # -- values along some axes are mixed
 
 
@@ -181,11 +194,13 @@ FAMILIES: tuple[tuple[Rule, str], ...] = (
     (
         label_pointwise,  # these lack torch's pointwise tag, in one version or another
         "clone.default contiguous.default detach.default alias.default to.dtype to.dtype_layout to.device "
-        "_to_copy.default type_as.default relu.default relu6.default hardtanh.default hardswish.default "
+        "_to_copy.default expand_as.default relu.default relu6.default hardtanh.default hardswish.default "
         "hardsigmoid.default silu.default selu.default elu.default celu.default mish.default leaky_relu.default "
         "gelu.default softplus.default softsign.default log_sigmoid.default dropout.default zeros_like.default "
         "ones_like.default full_like.default clamp.default where.self",
     ),
+    (label_cast, "type_as.default"),
+    (label_gated, "glu.default"),
     (
         label_along_axes,
         "softmax.int log_softmax.int _softmax.default _log_softmax.default cumsum.default cumprod.default "

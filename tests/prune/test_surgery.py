@@ -34,6 +34,11 @@ MIDDLES: dict[str, Callable[[Tensor], Tensor]] = {
     "squeeze": lambda x: x.mean(-1, keepdim=True).squeeze(-1).unsqueeze(-1),
     "squeeze of channels": lambda x: x.squeeze(1),
     "repeat": lambda x: x.repeat(1, 3, 1),
+    "expand_as": lambda x: F.normalize(x, dim=2),
+    "glu": lambda x: F.glu(x, 1),
+    "other halves": lambda x: torch.cat([x[:, 1:4], x[:, :2]], 1).reshape(-1, 5, 4, 2).mean(-1),
+    "merged with time": lambda x: x.reshape(len(x), 12, 4),
+    "merged with the batch": lambda x: x.reshape(-1, 8).cumsum(-1).reshape(-1, 6, 8),
     "stack": lambda x: torch.stack([x, x.flip(1)], 2).flatten(1, 2),
 }
 
