@@ -2,8 +2,9 @@
 
 A rule is a function `(op, graph, target) -> str | None` that says what it found against the rule. Its docstring is the
 rule and, after the first full stop, the way out: messages and the manual's page of supported ops are made from it. The
-rules hold for the kernels of LiteRT 2.3 and of TFLite Micro (November 2026): what is beyond a rule was seen to be
-refused, to crash or to give wrong results, and `tests/lower/test_constraints.py` sees it again.
+rules hold for the kernels of LiteRT 2.3 and of TFLite Micro (November 2026). What is beyond most of them was seen to be
+refused, to crash or to give wrong results, and `tests/lower/test_constraints.py` sees it again; a few are conventions
+of edgeprune (batch axis first, constant weights) or guard older releases (dense weights per tensor).
 
 They are asked of the float program before it is quantized and of the int8 program after.
 """

@@ -16,6 +16,7 @@ from edgeprune.disk import explain_write_error
 from edgeprune.errors import InputError, UnsupportedModelError
 from edgeprune.executors import OnnxExecutor, run_on_floats
 from edgeprune.load import find_dataset, load_dataset, load_model, split_train
+from edgeprune.lower.tensorflow_converter import require_tensorflow
 from edgeprune.progress import Progress
 from edgeprune.prune import TrainSettings, predict
 from edgeprune.settings import CompileSettings
@@ -73,6 +74,8 @@ def prepare_job(settings: CompileSettings, progress: Progress) -> Job:
     """Read everything and check that it fits; nothing is written but a probe of the output folder."""
     target = load_target(settings.target)
     training = TrainSettings(**settings.recipe)  # checks every value before anything is read
+    if settings.converter == "tensorflow":
+        require_tensorflow()
     output = settings.output or Path("build") / f"{settings.model.stem}-{target.name}"
     probe_folder(output)
     config = load_config_beside(settings.model, settings.config)

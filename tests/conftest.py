@@ -1,0 +1,32 @@
+"""What all tests share: a skip for a missing package must not read as a pass where the package belongs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+# `make install` brings tflite-micro, `make extras` all the others.
+REQUIRED_IN_CI = ("tflite-micro",)
+NOT_INSTALLED = "is not installed"
+
+
+def is_required(reason: str) -> bool:
+    """Whether a skip for this reason counts as a failure in this run."""
+    if NOT_INSTALLED not in reason:
+        return False
+    if os.environ.get("EDGEPRUNE_REQUIRE_EXTRAS") == "1":
+        return True
+    return os.environ.get("CI") == "true" and any(name in reason for name in REQUIRED_IN_CI)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and isinstance(report.longrepr, tuple) and is_required(report.longrepr[2]):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid}: {report.longrepr[2]}, but this run requires it"
+    return report
