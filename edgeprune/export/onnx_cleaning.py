@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from edgeprune.export.nodes import PRODUCER, name_layer
 
 _SCOPES, _CLASSES = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy"
+_RECURRENT = ("LSTM", "GRU", "RNN")  # their weights are rearranged and lose their names
 _LAYER_CLASSES = ("torch.nn.modules.conv.", "torch.nn.modules.linear.")
 
 
@@ -22,9 +23,15 @@ def name_nodes(model: onnx.ModelProto) -> None:
     'block1.conv' for a module of torch.nn; 'block1.relu' for a function called in block1; where the exporter has lost
     the module (it fuses on its own), the name of the weights.
     """
+    names = [_find_module(node) or name_layer(node, trusted=False) for node in model.graph.node]
+    owners: dict[str, int] = {}  # of several nodes of one module, the one with its weights has its name
+    for index, (node, name) in enumerate(zip(model.graph.node, names, strict=True)):
+        if node.op_type in _RECURRENT or any(operand.startswith(f"{name}.") for operand in node.input):
+            owners.setdefault(name, index)
     taken: set[str] = set()
-    for node in model.graph.node:
-        node.name = _make_unique(_find_module(node) or name_layer(node, trusted=False), taken)
+    for index, (node, name) in enumerate(zip(model.graph.node, names, strict=True)):
+        is_owner = owners.get(name, index) == index
+        node.name = _make_unique(name if is_owner else f"{name}/{node.op_type.lower()}", taken)
         taken.add(node.name)
 
 

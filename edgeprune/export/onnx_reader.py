@@ -116,17 +116,27 @@ def _read_nodes(model: onnx.ModelProto, name: str, sample_shape: tuple[int, ...]
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     trusted = model.producer_name == PRODUCER
     nodes = [read_node(proto, name_layer(proto, trusted=trusted), opset) for proto in model.graph.node]
+    _refuse_unknown(nodes)
     for node in nodes:
         for operand in node.inputs:
             reader.consumers.setdefault(operand, []).append(node)
     for node in nodes:
         if node.op_type == "Constant":
             reader.constants[node.outputs[0]] = _read_constant(node)
-        elif node.op_type in READERS:
-            READERS[node.op_type](reader, node)
         else:
-            raise node.refusal("the operator is not supported", WAYS_OUT.get(node.op_type, "Replace it in the model"))
+            READERS[node.op_type](reader, node)
     return reader.builder.finish(["input"], _name_outputs(reader, model))
+
+
+def _refuse_unknown(nodes: Sequence[Node]) -> None:
+    """Name the first node that has no reader, and the kinds of the others, before anything else is said."""
+    unknown = [node for node in nodes if node.op_type not in READERS and node.op_type != "Constant"]
+    if unknown:
+        first = unknown[0]
+        others = sorted({node.op_type for node in unknown} - {first.op_type})
+        also = f" (nor are {', '.join(others)}, further on)" if others else ""
+        way_out = WAYS_OUT.get(first.op_type, "Replace it in the model")
+        raise first.refusal(f"the operator is not supported{also}", way_out)
 
 
 def _read_constant(node: Node) -> np.ndarray:
