@@ -245,7 +245,7 @@ def add_shuffle(net: RandomNetwork, source: Value) -> None:
         count, spatial, channels = net.rng.choice(groups), net.spatial, source.channels
 
         def shuffle(net: RandomNetwork, x: Tensor) -> Tensor:
-            return x.reshape(len(x), count, channels // count, *spatial).transpose(1, 2).reshape(-1, channels, *spatial)
+            return x.reshape(x.shape[0], count, channels // count, *spatial).transpose(1, 2).reshape(-1, channels, *spatial)
 
         net.add([source], channels, shuffle)
 
@@ -300,7 +300,7 @@ def add_flatten_linear(net: RandomNetwork, source: Value) -> None:
     name, spatial = net.add_layer(nn.Linear(source.channels * net.size, 5)), net.spatial
 
     def project(net: RandomNetwork, x: Tensor) -> Tensor:
-        return net.layers[name](x.flatten(1)).reshape(len(x), 5, *[1] * len(spatial)).expand(-1, -1, *spatial)
+        return net.layers[name](x.flatten(1)).reshape(x.shape[0], 5, *[1] * len(spatial)).expand(-1, -1, *spatial)
 
     net.add([source], 5, project)
 
