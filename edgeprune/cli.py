@@ -348,6 +348,14 @@ def targets_command(as_json: JsonFlag = False) -> None:
     typer.echo("Your own: a .toml file that inherits one of these; --target ./my.toml")
 
 
+@app.command("ops")
+def ops_command() -> None:
+    """Print the operations that can be deployed and the rules they keep, as Markdown."""
+    from edgeprune.lower import describe_constraints
+
+    typer.echo(describe_constraints())
+
+
 @app.command("doctor")
 def doctor_command(as_json: JsonFlag = False) -> None:
     """Show what is installed, and what each missing piece would enable."""
