@@ -22,7 +22,7 @@ from edgeprune.report import CompileRecord, to_json, write_manifest, write_repor
 from edgeprune.settings import CompileSettings
 from edgeprune.stages.build import build_programs, survey_base
 from edgeprune.stages.evaluate import evaluate_variants
-from edgeprune.stages.measure import collect_metrics, compare_layers, measure_latencies
+from edgeprune.stages.measure import collect_metrics, compare_layers, describe_profiles, measure_latencies
 from edgeprune.stages.prepare import prepare_job
 from edgeprune.stages.prune import prune_and_retrain
 from edgeprune.stages.record import decide_outcome, describe_job, write_artifacts
@@ -60,6 +60,7 @@ def compile_model(settings: CompileSettings, progress: Progress = SILENT) -> Com
     with timed(record, "measure"):
         record.latency = measure_latencies(job, programs)
         record.layers = compare_layers(job, pruned, programs)
+        record.profiles = describe_profiles(base, programs)
         record.metrics = collect_metrics(job, record)
     describe_job(record, job, pruned)
     write_artifacts(record, job, pruned, programs)

@@ -33,7 +33,7 @@ def render_html(document: Mapping[str, Any]) -> str:
         (
             "Layers",
             ["layers-macs", "layers-parameters"],
-            [tables.list_layers(document), tables.list_unpruned(document)],
+            [tables.list_layers(document), tables.list_unpruned(document), tables.list_program(document)],
         ),
         ("Latency", [], [tables.list_latency(document)]),
         ("Parity", ["parity"], [tables.list_parity(document)]),

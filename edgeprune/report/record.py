@@ -85,6 +85,7 @@ class CompileRecord:
     pruning: Mapping[str, Any] = field(default_factory=dict)
     variants: dict[str, Variant] = field(default_factory=dict)
     layers: Sequence[LayerRow] = ()
+    profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     parity: Mapping[str, Any] = field(default_factory=dict)
     sqnr: Sequence[Mapping[str, Any]] = ()
     latency: Sequence[Mapping[str, Any]] = ()

@@ -69,6 +69,29 @@ def list_layers(document: Document) -> Table | None:
     return Table("Layers, before → after", ("layer", "kind", "output channels", "parameters", "MACs"), rows, (0, 1))
 
 
+def list_program(document: Document) -> Table | None:
+    """The compiled program, operation by operation."""
+    profile = document["profiles"].get("int8")
+    if profile is None:
+        return None
+    rows = tuple(
+        (
+            layer["name"],
+            layer["kind"],
+            " x ".join(str(size) for size in layer["output_shape"][1:]),
+            *(f"{layer[key]:,}" for key in ("macs", "parameters", "weight_bytes", "live_bytes")),
+        )
+        for layer in profile["layers"]
+    )
+    peak = f"{profile['peak_activation_bytes']:,} bytes at {profile['peak_layer']}"
+    return Table(
+        f"The int8 program (largest sum of activations alive at once: {peak})",
+        ("operation", "kind", "output (H x W x C)", "MACs", "parameters", "weight bytes", "activations alive, bytes"),
+        rows,
+        (0, 1, 2),
+    )
+
+
 def list_unpruned(document: Document) -> Table | None:
     """What could not be pruned, or did not shrink, and why."""
     pruning = document["pruning"]

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgeprune.measure import LayerMacs, LayerProfile, count_macs, measure_host_latency, profile_graph
+from edgeprune.measure import LayerMacs, LayerProfile, Profile, count_macs, measure_host_latency, profile_graph
 from edgeprune.report import METRIC_KINDS, CompileRecord, LayerRow, Metric
-from edgeprune.stages.build import Programs
+from edgeprune.stages.build import Exported, Programs
 from edgeprune.stages.prepare import Job
 from edgeprune.stages.prune import PrunedModel
 
@@ -46,6 +46,19 @@ def compare_layers(job: Job, pruned: PrunedModel, programs: Programs) -> Sequenc
     final = {layer.name: layer for layer in count_macs(pruned.module, job.model.input_shape).layers}
     names = [*base, *(name for name in final if name not in base)]
     return [_compare(base.get(name), final.get(name)) for name in names]
+
+
+def describe_profiles(base: Exported, programs: Programs) -> Mapping[str, Mapping[str, Any]]:
+    """The base in float32 and the compiled program in int8, operation by operation."""
+    return {
+        name: _describe_profile(profile_graph(graph))
+        for name, graph in (("base", base.graph), ("int8", programs.int8_graph))
+    }
+
+
+def _describe_profile(profile: Profile) -> Mapping[str, Any]:
+    layers = [{**dataclasses.asdict(layer), "flops": layer.flops} for layer in profile.layers]
+    return {**dataclasses.asdict(profile), "flops": profile.flops, "layers": layers}
 
 
 def _compare(before: LayerMacs | LayerProfile | None, after: LayerMacs | LayerProfile | None) -> LayerRow:

@@ -71,6 +71,28 @@ def make_document(budgets: str = "model_bytes=64K,latency=20ms") -> dict[str, An
             LayerRow("conv", "conv_2d", 1000, 100, 32, 500, 50, 16),
             LayerRow("fc", "fully_connected", 64, 66, 2, 32, 34, 2),
         ),
+        profiles={
+            "int8": {
+                "macs": 532,
+                "flops": 1064,
+                "parameters": 84,
+                "weight_bytes": 200,
+                "peak_activation_bytes": 408,
+                "peak_layer": "conv",
+                "layers": [
+                    {
+                        "name": "conv",
+                        "kind": "conv_2d",
+                        "output_shape": [1, 1, 24, 16],
+                        "macs": 500,
+                        "flops": 1000,
+                        "parameters": 50,
+                        "weight_bytes": 150,
+                        "live_bytes": 408,
+                    }
+                ],
+            }
+        },
         parity={
             "passed": True,
             "lockstep": [{"layer": "conv", "kind": "conv_2d", "executor": "TFLite Micro", "max_lsb": 0}],
