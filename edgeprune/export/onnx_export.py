@@ -9,6 +9,8 @@ import onnx
 import onnxsim
 import torch
 from torch import nn
+from torch.fx.experimental.symbolic_shapes import is_concrete_int
+from torch.utils._pytree import tree_leaves
 
 from edgeprune.errors import EdgepruneError, UnsupportedModelError
 from edgeprune.export.onnx_cleaning import fold_batchnorms, name_nodes, remove_traces
@@ -36,7 +38,8 @@ def export_onnx(module: nn.Module, input_shape: Sequence[int], *, class_names: S
     generator = torch.Generator().manual_seed(_SEED)
     samples = torch.randn(EXAMPLE_BATCH + 1, *input_shape, generator=generator)
     program = export_module(module, samples[:EXAMPLE_BATCH])
-    expected = _run_program(program, samples)
+    _require_free_batch(program, module)
+    expected = _run_program(program, module, samples)
     model = _convert(program, module, len(expected))
     check_step("torch.onnx.export", expected, model, samples.numpy())
     name_nodes(model)
@@ -48,12 +51,26 @@ def export_onnx(module: nn.Module, input_shape: Sequence[int], *, class_names: S
     return cleaned
 
 
-def _run_program(program: torch.export.ExportedProgram, samples: torch.Tensor) -> list[np.ndarray]:
+def _require_free_batch(program: torch.export.ExportedProgram, module: nn.Module) -> None:
+    """Refuse a module whose code works for one size of batch only."""
+    names = program.graph_signature.user_inputs
+    inputs = [node.meta["val"] for node in program.graph.nodes if node.name in names]
+    if inputs and is_concrete_int(inputs[0].shape[0]):
+        raise UnsupportedModelError(
+            f"{type(module).__name__}: its code fixes the size of the batch. "
+            "Write x.shape[0], or -1 in a reshape, where the batch is meant"
+        )
+
+
+def _run_program(program: torch.export.ExportedProgram, module: nn.Module, samples: torch.Tensor) -> list[np.ndarray]:
     """What torch computes, all outputs."""
-    module = program.module()
+    runnable = program.module()
     with torch.no_grad(), silence_torch():
-        outputs = torch.utils._pytree.tree_leaves(module(samples))
-    return [output.numpy() for output in outputs]
+        outputs = tree_leaves(runnable(samples))
+    if not outputs or not all(isinstance(output, torch.Tensor) for output in outputs):
+        kinds = ", ".join(type(output).__name__ for output in outputs) or "nothing"
+        raise UnsupportedModelError(f"{type(module).__name__} returns {kinds}; it must return tensors only")
+    return [output.cpu().numpy() for output in outputs]
 
 
 def _convert(program: torch.export.ExportedProgram, module: nn.Module, output_count: int) -> onnx.ModelProto:

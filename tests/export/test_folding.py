@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeprune.graph import Graph
+from edgeprune.export.builder import ProgramBuilder
+from edgeprune.export.passes import fold_affine_forward
+from edgeprune.graph import Graph, is_same_graph
 from tests.export.onnx_nets import OnnxNet, count_kinds, read_checked
 
 
@@ -34,6 +36,19 @@ def test_batchnorm_in_front_of_padding_stays_a_layer() -> None:
     graph = read_1d(net, net.conv(net.batchnorm(net.x, 3), 3, 4, (3,), pads=[1, 1]))
     assert [op.kind for op in graph.ops] == ["depthwise_conv_2d", "conv_2d"]
     assert graph.ops[0].attrs["padding"] == "valid"
+
+
+def test_a_layer_that_pads_by_itself_takes_no_shift() -> None:
+    """The reader writes padding as an op; the pass must be right for programs from elsewhere too."""
+    builder = ProgramBuilder("net")
+    x = builder.add_input("input", (1, 1, 6, 2))
+    shifted = builder.add_op(
+        "add", "shift", [x, builder.add_constant("c", np.ones((1, 1, 1, 2)))], {"activation": "none"}
+    )
+    operands = [shifted, builder.add_constant("w", np.ones((3, 1, 3, 2))), builder.add_constant("b", np.zeros(3))]
+    attrs = {"stride": (1, 1), "dilation": (1, 1), "padding": "same", "activation": "none"}
+    graph = builder.finish(["input"], {builder.add_op("conv_2d", "conv", operands, attrs): "output"})
+    assert is_same_graph(fold_affine_forward(graph), graph)
 
 
 def test_batchnorm_through_concat() -> None:
@@ -171,6 +186,13 @@ def test_parts_of_hard_swish_become_one_op(form: str) -> None:
     else:
         y = net.add("Mul", net.x, net.add("Mul", gate, net.store(1 / 6)))
     assert count_kinds(read_1d(net, y)) == {"hard_swish": 1}
+
+
+def test_gate_of_another_value_is_no_hard_swish() -> None:
+    net = OnnxNet((3, 10))
+    gate = net.add("Clip", net.add("Add", net.add("Tanh", net.x), net.store(3.0)), net.store(0.0), net.store(6.0))
+    y = net.add("Div", net.add("Mul", net.x, gate), net.store(6.0))
+    assert count_kinds(read_1d(net, y)) == {"tanh": 1, "add": 1, "mul": 2}
 
 
 def test_gate_that_somebody_else_reads_is_no_hard_swish() -> None:

@@ -158,6 +158,24 @@ def test_what_torch_cannot_write_is_refused() -> None:
         export_onnx(Spectrum(), (3, 4))
 
 
+def test_fixed_batch_is_refused() -> None:
+    class Fixed(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.reshape(2, -1)
+
+    with pytest.raises(UnsupportedModelError, match="Fixed: its code fixes the size of the batch"):
+        export_onnx(Fixed(), (3, 4))
+
+
+def test_output_that_is_no_tensor_is_refused() -> None:
+    class Pair(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, int]:
+            return x.relu(), 3
+
+    with pytest.raises(UnsupportedModelError, match="Pair returns Tensor, int; it must return tensors only"):
+        export_onnx(Pair(), (3, 4))
+
+
 def test_batchnorm_through_concat_in_onnx() -> None:
     """Twice in one model, with a branch that can't take it, and one behind a Concat that somebody else reads."""
     net = OnnxNet((3, 10))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from tests.export.onnx_nets import OnnxNet, count_kinds, read_checked
 
@@ -209,6 +210,44 @@ def test_opsets(opset: int) -> None:
         "fully_connected",
         "softmax",
     ]
+
+
+def test_functions_of_the_model_are_inlined() -> None:
+    """The dynamo exporter of older torch wrote operators as functions of its own domain."""
+    domain = "pkg.onnxscript.torch_lib"
+    opsets = [helper.make_opsetid("", 18)]
+    function = helper.make_function(domain, "relu", ["a"], ["b"], [helper.make_node("Relu", ["a"], ["b"])], opsets)
+    net = OnnxNet(SERIES)
+    model = net.model(net.add("relu", net.x, domain=domain), rank=3)
+    model.functions.append(function)
+    model.opset_import.append(helper.make_opsetid(domain, 1))
+    assert count_kinds(read_checked(model, SERIES)) == {"relu": 1}
+
+
+def test_weights_that_are_listed_as_inputs() -> None:
+    """As before ONNX IR version 4."""
+    net = OnnxNet(SERIES)
+    model = net.model(net.conv(net.x, 6, 2, (3,)), rank=3)
+    for tensor in model.graph.initializer:
+        model.graph.input.append(helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, list(tensor.dims)))
+    model.ir_version = 3
+    model.opset_import[0].version = 9
+    assert count_kinds(read_checked(model, SERIES)) == {"conv_2d": 1}
+
+
+def test_layers_are_named_after_the_modules() -> None:
+    net = OnnxNet(SERIES)
+    hidden = net.add("Conv", net.x, net.draw(4, 6, 3, name="block1.conv.weight"))
+    net.nodes[-1].name = "/block1/conv/Conv"
+    net.add("Sigmoid", hidden)
+    net.nodes[-1].name = "/block1/act/Sigmoid_1"
+    net.add("Tanh", "v1")
+    net.nodes[-1].name = "node_Tanh_17"
+    y = net.add("Softmax", "v2", axis=1)
+    net.nodes[-1].name = ""
+    graph = read_checked(net.model(y, rank=3), SERIES)
+    assert [op.name for op in graph.ops] == ["block1.conv", "block1.act", "tanh", "softmax"]
+    assert graph.ops[0].inputs == ("input", "block1.conv/weight", "block1.conv/bias")
 
 
 @pytest.mark.parametrize("batch", [1, 8])

@@ -145,6 +145,14 @@ def test_max_padding_is_the_lowest_value() -> None:
     assert [op.attrs["mode"] for op in graph.ops if op.kind == "pad"] == ["lowest"]
 
 
+def test_zeros_in_front_of_a_max_pool_stay_zeros() -> None:
+    """The user's own padding with 0 is not the pool's padding with the lowest value."""
+    net = OnnxNet((1, 6))
+    padded = net.add("Pad", net.add("Sub", net.x, net.store(100.0)), net.store([0, 0, 1, 0, 0, 1]))
+    graph = read_checked(net.model(net.add("MaxPool", padded, kernel_shape=[3]), rank=3), (1, 6))
+    assert count_kinds(graph) == {"add": 1, "pad": 1, "max_pool_2d": 1}
+
+
 def test_dilated_pools_are_refused() -> None:
     net = OnnxNet((3, 8))
     model = net.model(net.add("MaxPool", net.x, kernel_shape=[2], dilations=[2]), rank=3)
