@@ -47,6 +47,11 @@ class Job:
     is_scored: bool
 
     @property
+    def checkpoints(self) -> Path:
+        """Where a training keeps its best state while it runs; gone once everything has been built."""
+        return self.output / "checkpoints"
+
+    @property
     def example(self) -> torch.Tensor:
         """A batch of two samples, as exports trace it: (2, C, ...). A batch of one would be taken for a constant."""
         return torch.from_numpy(np.resize(self.data.x_train, (2, *self.data.sample_shape)))

@@ -104,7 +104,7 @@ def prune_by_dsp(job: Job) -> PrunedModel:
         y_val=job.y_validation,
         factory=make_factory(job),
         progress=job.progress,
-        checkpoints=job.output / "checkpoints",
+        checkpoints=job.checkpoints,
     )
     variants: Variants = {"base": ("Base", base)}
     variants.update((label.lower(), (label, module)) for label, module in result.variants.items())
@@ -164,7 +164,7 @@ def train(job: Job, module: fx.GraphModule, title: str) -> TrainResult[fx.GraphM
         x_val=job.x_validation,
         y_val=job.y_validation,
         progress=job.progress,
-        checkpoint=job.output / "checkpoint.pt",
+        checkpoint=job.checkpoints / f"{title.lower()}.pt",
         title=title,
     )
 

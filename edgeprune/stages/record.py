@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ def describe_settings(settings: CompileSettings) -> dict[str, Any]:
 
 def write_artifacts(record: CompileRecord, job: Job, pruned: PrunedModel, programs: Programs) -> None:
     """Put every form of the model into the output folder and note size and digest of each."""
+    shutil.rmtree(job.checkpoints, ignore_errors=True)
     for name, (kind, content) in programs.files.items():
         write_file_atomically(job.output / name, content)
         record.artifacts.append(Artifact(name, kind, len(content), hashlib.sha256(content).hexdigest()))
