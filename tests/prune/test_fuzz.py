@@ -16,8 +16,8 @@ from tests.prune.random_networks import RandomNetwork
 TOLERANCE = 1e-9
 
 
-def prune_random_networks(seeds: range) -> Counter[str]:
-    """Two random choices of units per network; counts of cases equal, refused, with nothing to remove.
+def prune_random_networks(seeds: range, choices: int = 2) -> Counter[str]:
+    """Random choices of units for each network; counts of cases equal, refused, with nothing to remove.
 
     Raises AssertionError naming seed and steps where the pruned network is wrong.
     """
@@ -32,8 +32,12 @@ def prune_random_networks(seeds: range) -> Counter[str]:
             counts["refused"] += 1
             continue
         generator = random.Random(seed)
-        anything = generator.sample(range(case.units.count), generator.randint(0, case.units.count))
-        for dead in (draw_units(case.units, seed), guard_units(case.units, anything)):
+        for choice in range(choices):
+            if choice % 2:
+                anything = generator.sample(range(case.units.count), generator.randint(0, case.units.count))
+                dead = guard_units(case.units, anything)
+            else:
+                dead = draw_units(case.units, seed + choice)
             if not dead:
                 counts["nothing to remove"] += 1
                 continue
@@ -45,8 +49,8 @@ def prune_random_networks(seeds: range) -> Counter[str]:
 
 
 def test_random_networks() -> None:
-    counts = prune_random_networks(range(9))
-    assert counts["equal"] >= 12
+    counts = prune_random_networks(range(4, 9), choices=4)
+    assert counts["equal"] >= 15
     assert counts["refused"] == 0
 
 

@@ -27,10 +27,13 @@ PINNED = {
 
 
 # Exporting and raising takes most of the time: what shows nothing new about channels runs with the slow tests.
-SLOW = ("inception_time", "fcn", "resnet1d", "eeg_cnn", "mobilenet_v2", "vgg", "gru", "lstm_bidirectional")
+QUICK = (
+    *("lite", "eegnet", "resnet20", "se_net", "lstm_last_hidden", "vit", "shared_conv", "grouped_conv"),
+    *("depthwise_multiplier", "odds_and_ends"),
+)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in ZOO])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in ZOO])
 def test_pruned_equals_masked_original(name: str) -> None:
     case = raise_zoo(name)
     heads = {layer for layer, reason in case.units.pinned if reason == "model output"}
@@ -45,7 +48,7 @@ def test_pruned_equals_masked_original(name: str) -> None:
         assert (removed > 0) == bool(dead)
 
 
-@pytest.mark.parametrize("name", ["lite", "eegnet", "densenet", "lstm_last_hidden"])
+@pytest.mark.parametrize("name", ["lite", "eegnet", "resnet20", "lstm_last_hidden"])
 def test_half_by_l1_loses_half_of_each_layer(name: str) -> None:
     case = raise_zoo(name)
     dead = select_lowest(case.units, L1Norm().score_units(case.module, case.units), 0.5)
