@@ -345,3 +345,19 @@ def test_a_budget_on_an_accuracy_that_there_is_not_is_unavailable(autoencoder: P
         budgets=parse_budgets("accuracy=90%"),
     )
     assert compile_model(settings).exit_code == 6
+
+
+def test_evaluate_needs_labels_that_fit(
+    compiled: tuple[CompileResult, Path], autoencoder: Path, tmp_path: Path
+) -> None:
+    artifact = compiled[1] / "model_int8.tflite"
+    with pytest.raises(InputError, match="holds no labels"):
+        evaluate_artifact(artifact, data=str(autoencoder / "unlabelled.npz"))
+    with np.load(DATA) as stored:
+        arrays = dict(stored)
+    arrays["y_train"] = np.arange(len(arrays["y_train"])) % 3
+    np.savez(tmp_path / "three.npz", **arrays)
+    with pytest.raises(InputError, match=r"gives 2 values for a sample, .* has 3 classes"):
+        evaluate_artifact(artifact, data=str(tmp_path / "three.npz"))
+    with pytest.raises(InputError, match="is for [.]tflite files"):
+        evaluate_artifact(compiled[1] / "model_float32.onnx", data=DATA, executor="litert")

@@ -9,12 +9,11 @@ from functools import partial
 import numpy as np
 from torch import fx
 
-from edgeprune.errors import InputError
 from edgeprune.executors import Executor, LiteRTExecutor, OnnxExecutor, ReferenceExecutor, run_on_floats
 from edgeprune.graph import Graph
 from edgeprune.layout import to_nhwc
 from edgeprune.measure import count_macs, count_parameters, profile_graph
-from edgeprune.metrics import Scores, score_predictions
+from edgeprune.metrics import score_predictions
 from edgeprune.prune import predict
 from edgeprune.report import Variant
 from edgeprune.stages.build import Programs
@@ -102,7 +101,7 @@ def _first_output(executor: Executor, batch: np.ndarray) -> np.ndarray:
 
 
 def _with_scores(variant: Variant, outputs: np.ndarray, labels: np.ndarray) -> Variant:
-    scores = score_outputs(outputs, labels)
+    scores = score_predictions(labels, outputs.reshape(len(outputs), -1))
     return replace(
         variant,
         accuracy=scores.accuracy,
@@ -110,11 +109,3 @@ def _with_scores(variant: Variant, outputs: np.ndarray, labels: np.ndarray) -> V
         confusion_matrix=scores.confusion.tolist(),
         test_samples=scores.n,
     )
-
-
-def score_outputs(outputs: np.ndarray, labels: np.ndarray) -> Scores:
-    """Score the first output of a classifier: (N, classes)."""
-    flat = outputs.reshape(len(outputs), -1)
-    if flat.shape[1] <= int(labels.max()):
-        raise InputError(f"the model has {flat.shape[1]} outputs, the data {int(labels.max()) + 1} classes")
-    return score_predictions(labels, flat)

@@ -24,11 +24,10 @@ from edgeprune.graph import Graph
 from edgeprune.layout import to_nhwc
 from edgeprune.load import find_dataset, load_dataset, load_model
 from edgeprune.lower import read_tflite
+from edgeprune.measure.host import TFLITE_IDENTIFIER
+from edgeprune.metrics import score_predictions
 from edgeprune.prune import predict
-from edgeprune.stages.evaluate import score_outputs
 from edgeprune.stages.prepare import check_fit, choose_normalization
-
-TFLITE_IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every TFLite flatbuffer
 
 TFLITE_EXECUTORS: dict[str, Callable[[bytes, Graph], Executor]] = {
     "tflite-micro": lambda content, _graph: MicroExecutor(content),
@@ -56,6 +55,8 @@ def evaluate_artifact(
     """
     config = load_config_beside(path)
     raw = load_dataset(find_dataset(path, data, config))
+    if not raw.class_names:
+        raise InputError(f"{raw.source} holds no labels, so nothing can be scored; add y_train and y_test")
     content = _read_start(path)
     if content[4:8] == TFLITE_IDENTIFIER:
         name, outputs, labels, used = _run_tflite(path, raw, normalization, executor)
@@ -73,7 +74,13 @@ def evaluate_artifact(
         else:
             runner = OnnxExecutor(model.onnx_bytes or b"")
             name, outputs = runner.name, run_on_floats(runner, samples.x_test)[0]
-    scores = score_outputs(outputs, labels)
+    outputs = outputs.reshape(len(outputs), -1)
+    if outputs.shape[1] != len(raw.class_names):
+        raise InputError(
+            f"{path.name} gives {outputs.shape[1]} values for a sample, {raw.source} has {len(raw.class_names)} "
+            "classes; use the data that the model was made for"
+        )
+    scores = score_predictions(labels, outputs)
     return {
         "artifact": path.name,
         "data": raw.name,
