@@ -107,6 +107,12 @@ def _raise_in_file(source: str, program: ExportedProgram) -> fx.GraphModule:
         return raise_program(program)
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"{source}: {error}") from error
+    except Exception as error:  # a file may hold any program that passed the check, sense or nonsense
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        raise UnsupportedModelError(
+            f"{source} holds a program that does not run or is not understood ({reason}). Save it again with "
+            "torch.export.save; if it was saved so, edgeprune is at fault: please report it"
+        ) from error
 
 
 def _find_input_shape(

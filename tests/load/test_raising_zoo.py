@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from edgeprune.load import load_model, raise_module, raise_program, save_model
+from edgeprune.load.tracing import silence_torch
 from tests.load.helpers import assert_trains_alike, flatten, list_nodes
 from tests.zoo import ZOO, make_batch, make_model
 
@@ -90,7 +91,8 @@ def test_no_net_of_the_zoo_differs_in_train_mode(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["lite", "shufflenet", "lstm_last_hidden", "odds_and_ends"])
 def test_raised_net_exports_to_onnx(name, zoo_raised):
-    program = torch.onnx.export(zoo_raised(name), (make_batch(name, 2),), dynamo=True, verbose=False)
+    with silence_torch():
+        program = torch.onnx.export(zoo_raised(name), (make_batch(name, 2),), dynamo=True, verbose=False)
     assert len(program.model_proto.graph.node) > 0
 
 
