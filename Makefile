@@ -30,7 +30,7 @@ $(VENV)/.installed: requirements.lock requirements-tflite-micro.lock pyproject.t
 
 demo: install ## Train a small LITE net, compile it for a Cortex-M, show the report's figures
 	$(BIN)/edgeprune train --arch lite --data calibration_data/ItalyPowerDemand.npz --epochs 300 --output build/demo/model.pt
-	$(BIN)/edgeprune compile build/demo/model.pt --target cortex-m --method l1 --ratio 0.5 --epochs 200 --output build/demo/cortex-m
+	$(BIN)/edgeprune compile build/demo/model.pt --target cortex-m
 
 test: install ## Run the default tests (a few minutes)
 	$(BIN)/pytest -q -n 2 --durations=15 -m "not slow"

@@ -359,5 +359,5 @@ def test_evaluate_needs_labels_that_fit(
     np.savez(tmp_path / "three.npz", **arrays)
     with pytest.raises(InputError, match=r"gives 2 values for a sample, .* has 3 classes"):
         evaluate_artifact(artifact, data=str(tmp_path / "three.npz"))
-    with pytest.raises(InputError, match="is for [.]tflite files"):
+    with pytest.raises(InputError, match=r"is for [.]tflite files"):
         evaluate_artifact(compiled[1] / "model_float32.onnx", data=DATA, executor="litert")
