@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import onnx
@@ -73,10 +75,21 @@ def _run_program(program: torch.export.ExportedProgram, module: nn.Module, sampl
     return [output.cpu().numpy() for output in outputs]
 
 
+@contextmanager
+def _disable_logs() -> Iterator[None]:
+    """No log of any module: the exporter imports parts of torch, whose new loggers warn of optional packages."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
 def _convert(program: torch.export.ExportedProgram, module: nn.Module, output_count: int) -> onnx.ModelProto:
     names = ["output"] if output_count == 1 else [f"output_{index}" for index in range(output_count)]
     try:
-        with silence_torch():
+        with silence_torch(), _disable_logs():
             converted = torch.onnx.export(
                 program,
                 dynamo=True,

@@ -97,6 +97,50 @@ CASES: list[tuple[str, tuple[int, ...], int, Build, dict[str, int]]] = [
         {"fully_connected": 1},
     ),
     (
+        "rotated axes, a constant of the full shape, flattened",
+        IMAGE,
+        2,
+        lambda net: net.add(
+            "MatMul",
+            net.add("Flatten", net.add("Mul", net.add("Transpose", net.x, perm=[0, 3, 1, 2]), net.draw(5, 3, 4))),
+            net.draw(60, 3),
+        ),
+        {"fully_connected": 1},
+    ),
+    (
+        "constant beside rotated axes",
+        IMAGE,
+        4,
+        lambda net: net.add(
+            "Transpose",
+            net.add("Add", net.add("Transpose", net.x, perm=[0, 3, 1, 2]), net.draw(5, 3, 4)),
+            perm=[0, 2, 3, 1],
+        ),
+        {"add": 1},
+    ),
+    (
+        "pad with minus infinity in front of a max pool",
+        SERIES,
+        3,
+        lambda net: net.add(
+            "MaxPool",
+            net.add("Pad", net.add("Sub", net.x, net.store(100.0)), net.store([0, 0, 1, 0, 0, 1]), net.store(-np.inf)),
+            kernel_shape=[3],
+        ),
+        {"add": 1, "max_pool_2d": 1},
+    ),
+    (
+        "elements are moved once for two readers",
+        SERIES,
+        3,
+        lambda net: net.add(
+            "Concat",
+            *(net.conv(net.add("Reshape", net.x, net.store([0, 8, 6])), 8, filters, (3,)) for filters in (2, 3)),
+            axis=1,
+        ),
+        {"reshape": 4, "transpose": 2, "conv_2d": 2, "concat": 1},
+    ),
+    (
         "linear layer over the positions",
         SERIES,
         3,
