@@ -33,6 +33,8 @@ app = typer.Typer(
     "4 regression; 5 model not supported; 6 measurement unavailable; 7 untrusted input refused.",
 )
 
+# a pipe or a CI log has no width of its own: wide enough that no table is folded there
+LOG_WIDTH = 160
 INPUT, PRUNING, TRAINING, OUTPUT = "What goes in", "Pruning", "Training", "What comes out"
 
 ModelArgument = Annotated[
@@ -433,8 +435,7 @@ def _collect_options(values: Mapping[str, Any], leave_out: Sequence[str]) -> dic
 def _make_console() -> Console:
     from rich.console import Console
 
-    # a pipe or a CI log has no width of its own: wide enough that no table is folded there
-    return Console(width=None if sys.stdout.isatty() else 160, soft_wrap=False)
+    return Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
 
 
 def _make_progress(quiet: bool) -> Progress:
@@ -446,7 +447,7 @@ def _make_progress(quiet: bool) -> Progress:
 
     from edgeprune.console import ConsoleProgress
 
-    return ConsoleProgress(Console(stderr=True))
+    return ConsoleProgress(Console(stderr=True, width=None if sys.stderr.isatty() else LOG_WIDTH))
 
 
 def _print_compile_result(console: Console, document: Mapping[str, Any], page: Path) -> None:
@@ -462,6 +463,7 @@ def _print_compile_result(console: Console, document: Mapping[str, Any], page: P
             tables.list_budgets(document),
         ],
     )
+    console.print(tables.summarize(document), markup=False, highlight=False)
     for note in document["notes"]:
         console.print(f"note: {note}", markup=False, highlight=False)
     console.print(

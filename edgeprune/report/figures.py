@@ -14,7 +14,7 @@ Figure = dict[str, Any]
 BEFORE_COLOR = "#9aa5b1"
 AFTER_COLOR = "#1f77b4"
 # colours that people with colour-blindness tell apart (Okabe and Ito)
-VARIANT_COLORS = ("#56b4e9", "#e69f00", "#009e73", "#0072b2", "#d55e00", "#cc79a7", "#f0e442", "#999999")
+VARIANT_COLORS = ("#56b4e9", "#e69f00", "#009e73", "#0072b2", "#d55e00", "#cc79a7", "#f0e442", "#999999", "#332288")
 SMALLEST_MARKER, LARGEST_MARKER = 10.0, 46.0
 
 
@@ -135,11 +135,11 @@ def _figure(
 ) -> Figure:
     layout = {
         "height": height,
-        "margin": {"l": 60, "r": 20, "t": 20, "b": 60},
+        "margin": {"l": 60, "r": 20, "t": 50, "b": 60},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "system-ui, sans-serif", "color": "#8a8f98"},
-        "legend": {"orientation": "h", "y": -0.25},
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},  # above: layer names below may be long
         "barmode": "group",
         "xaxis": {
             "title": {"text": x_title},

@@ -43,6 +43,7 @@ def render_html(document: Mapping[str, Any]) -> str:
     figures = draw_figures(document)
     return environment.get_template(TEMPLATE.name).render(
         document=document,
+        summary=tables.summarize(document),
         sections=[
             (title, [name for name in names if name in figures], [table for table in found if table is not None])
             for title, names, found in sections

@@ -12,7 +12,11 @@ from edgeprune.report.tables import Table
 def render_markdown(document: Mapping[str, Any]) -> str:
     """The report as Markdown."""
     model, target = document["model"], document["target"]
-    parts = [f"# edgeprune: {model.get('name', 'model')} for {target.get('name', 'no target')}", document["outcome"]]
+    parts = [
+        f"# edgeprune: {model.get('name', 'model')} for {target.get('name', 'no target')}",
+        document["outcome"],
+        tables.summarize(document),
+    ]
     parts += [f"- {note}" for note in document["notes"]]
     sections = (
         tables.list_variants(document),

@@ -24,6 +24,21 @@ class Table:
     text_columns: tuple[int, ...] = (0,)
 
 
+def summarize(document: Document) -> str:
+    """The result in one sentence: what is shipped, against what went in."""
+    variants = document["variants"]
+    if "int8" not in variants:
+        return ""
+    int8, base = variants["int8"], variants.get("base")
+    parts = [f"int8 model: {int8['file_bytes']:,} bytes, {int8['macs']:,} MACs"]
+    if base is not None:
+        parts[0] += f" ({_format_change(int8['macs'], base['macs']) or 'as many as the base'})"
+    if int8["accuracy"] is not None:
+        accuracy = f"accuracy {_format_percent(int8['accuracy'])}"
+        parts.append(accuracy if base is None else f"{accuracy} (base {_format_percent(base['accuracy'])})")
+    return ", ".join(parts)
+
+
 def list_variants(document: Document) -> Table | None:
     """Every form of the model: cost, and how well it does on the test set."""
     variants = document["variants"]
