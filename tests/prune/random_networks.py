@@ -245,7 +245,8 @@ def add_shuffle(net: RandomNetwork, source: Value) -> None:
         count, spatial, channels = net.rng.choice(groups), net.spatial, source.channels
 
         def shuffle(net: RandomNetwork, x: Tensor) -> Tensor:
-            return x.reshape(x.shape[0], count, channels // count, *spatial).transpose(1, 2).reshape(-1, channels, *spatial)
+            grouped = x.reshape(x.shape[0], count, channels // count, *spatial)
+            return grouped.transpose(1, 2).reshape(-1, channels, *spatial)
 
         net.add([source], channels, shuffle)
 
