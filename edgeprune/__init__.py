@@ -27,14 +27,23 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "CompileSettings": "edgeprune.pipeline",
+    "CompileSettings": "edgeprune.settings",
+    "Normalization": "edgeprune.artifacts",
     "compile_model": "edgeprune.pipeline",
     "load_dataset": "edgeprune.load",
     "load_model": "edgeprune.load",
     "save_model": "edgeprune.load",
 }
 
-__all__ = ["CompileSettings", "__version__", "compile_model", "load_dataset", "load_model", "save_model"]
+__all__ = [
+    "CompileSettings",
+    "Normalization",
+    "__version__",
+    "compile_model",
+    "load_dataset",
+    "load_model",
+    "save_model",
+]
 
 
 def __getattr__(name: str) -> Any:

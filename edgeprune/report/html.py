@@ -29,7 +29,11 @@ def render_html(document: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     sections: Sequence[tuple[str, list[str], list[Table | None]]] = (
-        ("Result", ["accuracy-against-macs"], [tables.list_variants(document), tables.list_budgets(document)]),
+        (
+            "Result",
+            ["accuracy-against-macs"],
+            [tables.list_variants(document), tables.list_budgets(document), tables.list_confusion(document)],
+        ),
         (
             "Layers",
             ["layers-macs", "layers-parameters"],

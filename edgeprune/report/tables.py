@@ -67,6 +67,18 @@ def list_variants(document: Document) -> Table | None:
     )
 
 
+def list_confusion(document: Document, key: str = "int8") -> Table | None:
+    """Which class one form took for which: true class by row, predicted class by column."""
+    variant = document["variants"].get(key)
+    if variant is None or variant["confusion_matrix"] is None:
+        return None
+    names = document["data"]["class_names"]
+    rows = tuple(
+        (name, *(f"{count:,}" for count in row)) for name, row in zip(names, variant["confusion_matrix"], strict=True)
+    )
+    return Table(f"Confusion of {variant['label']}: true class by row, predicted by column", ("", *names), rows)
+
+
 def list_layers(document: Document) -> Table | None:
     """Layers before and after."""
     if not document["layers"]:
@@ -111,7 +123,8 @@ def list_unpruned(document: Document) -> Table | None:
     """What could not be pruned, or did not shrink, and why."""
     pruning = document["pruning"]
     entries = [("cannot be pruned", entry) for entry in pruning.get("pinned", ())]
-    entries += [("did not shrink", entry) for entry in pruning.get("not_shrunk", ())]
+    pinned = {entry["layer"] for _, entry in entries}
+    entries += [("did not shrink", entry) for entry in pruning.get("not_shrunk", ()) if entry["layer"] not in pinned]
     if not entries:
         return None
     rows = tuple((entry["layer"], what, entry["reason"]) for what, entry in entries)

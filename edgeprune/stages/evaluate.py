@@ -12,7 +12,7 @@ from torch import fx
 from edgeprune.executors import Executor, LiteRTExecutor, OnnxExecutor, ReferenceExecutor, run_on_floats
 from edgeprune.graph import Graph
 from edgeprune.layout import to_nhwc
-from edgeprune.measure import count_macs, count_parameters, profile_graph
+from edgeprune.measure import Profile, count_macs, count_parameters, profile_graph
 from edgeprune.metrics import score_predictions
 from edgeprune.prune import predict
 from edgeprune.report import Variant
@@ -59,41 +59,36 @@ def _describe_module(label: str, module: fx.GraphModule, job: Job, graph: Graph 
 
 
 def _describe_programs(programs: Programs) -> Mapping[str, tuple[Variant, Executor]]:
-    float_profile, int8_profile = profile_graph(programs.float_graph), profile_graph(programs.int8_graph)
-
-    def describe(
-        label: str, form: str, executor: Executor, content: bytes, quantized: bool
-    ) -> tuple[Variant, Executor]:
-        profile = int8_profile if quantized else float_profile
-        variant = Variant(
-            label=label,
-            form=form,
-            executor=executor.name,
-            parameters=profile.parameters,
-            macs=profile.macs,
-            weight_bytes=profile.weight_bytes,
-            peak_activation_bytes=profile.peak_activation_bytes,
-            file_bytes=len(content),
-        )
-        return variant, executor
-
+    floats, integers = profile_graph(programs.float_graph), profile_graph(programs.int8_graph)
+    # what a microcontroller computes: the reference is TFLite Micro's arithmetic, which `verify` has proven
+    micro = ReferenceExecutor(programs.int8_graph)
     onnx_float, onnx_int8 = OnnxExecutor(programs.float32_onnx), OnnxExecutor(programs.int8_onnx)
+    lite_float, lite_int8 = (
+        LiteRTExecutor(content, "xnnpack") for content in (programs.float32_tflite, programs.int8_tflite)
+    )
     return {
-        "onnx_float32": describe("ONNX float32", "onnx", onnx_float, programs.float32_onnx, False),
-        "tflite_float32": describe(
-            "TFLite float32",
-            "tflite",
-            LiteRTExecutor(programs.float32_tflite, "xnnpack"),
-            programs.float32_tflite,
-            False,
-        ),
-        # The reference is TFLite Micro's arithmetic, which the parity stage proves: what a microcontroller computes.
-        "int8": describe("int8", "tflite", ReferenceExecutor(programs.int8_graph), programs.int8_tflite, True),
-        "int8_xnnpack": describe(
-            "int8, XNNPACK", "tflite", LiteRTExecutor(programs.int8_tflite, "xnnpack"), programs.int8_tflite, True
-        ),
-        "int8_onnxruntime": describe("int8, QDQ", "onnx", onnx_int8, programs.int8_onnx, True),
+        "onnx_float32": _describe("ONNX float32", onnx_float, onnx_float.name, programs.float32_onnx, floats),
+        "tflite_float32": _describe("TFLite float32", lite_float, lite_float.name, programs.float32_tflite, floats),
+        "int8": _describe("int8", micro, "reference (TFLite Micro's arithmetic)", programs.int8_tflite, integers),
+        "int8_xnnpack": _describe("int8, XNNPACK", lite_int8, lite_int8.name, programs.int8_tflite, integers),
+        "int8_onnxruntime": _describe("int8, QDQ", onnx_int8, onnx_int8.name, programs.int8_onnx, integers),
     }
+
+
+def _describe(
+    label: str, executor: Executor, computed_by: str, content: bytes, profile: Profile
+) -> tuple[Variant, Executor]:
+    variant = Variant(
+        label=label,
+        form="onnx" if isinstance(executor, OnnxExecutor) else "tflite",
+        executor=computed_by,
+        parameters=profile.parameters,
+        macs=profile.macs,
+        weight_bytes=profile.weight_bytes,
+        peak_activation_bytes=profile.peak_activation_bytes,
+        file_bytes=len(content),
+    )
+    return variant, executor
 
 
 def _first_output(executor: Executor, batch: np.ndarray) -> np.ndarray:
