@@ -5,9 +5,9 @@ of the lowest training loss (the DSP paper's code), or under early stopping the 
 
 Batch norms are recalibrated at the end. Their running averages lag behind the weights, and with a step or two an epoch
 they lag far: the EEG CNN on ItalyPowerDemand, stopped early after 6 to 38 epochs, gains 1.5 percentage points of test
-accuracy by it, its pruned and retrained form 1.2 (means of five seeds). That is the set it was decided on. On eight other
-UCR sets, three seeds each, stopped early: 72.9 -> 76.7 % on average, better in 12 runs, equal in 4, worse in 8. After
-1500 epochs (LITE) it makes little difference.
+accuracy by it, its pruned and retrained form 1.2 (means of five seeds). That is the set it was decided on. On eight
+other UCR sets, three seeds each, stopped early: 72.9 -> 76.7 % on average, better in 12 runs, equal in 4, worse in 8.
+After 1500 epochs (LITE) it makes little difference.
 """
 
 from __future__ import annotations
