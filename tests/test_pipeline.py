@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import hashlib
+import importlib.util
 import json
 import os
 import sys
@@ -361,3 +362,28 @@ def test_evaluate_needs_labels_that_fit(
         evaluate_artifact(artifact, data=str(tmp_path / "three.npz"))
     with pytest.raises(InputError, match=r"is for [.]tflite files"):
         evaluate_artifact(compiled[1] / "model_float32.onnx", data=DATA, executor="litert")
+
+
+@pytest.mark.slow
+def test_tensorflow_as_the_converter(compiled: tuple[CompileResult, Path], tmp_path: Path) -> None:
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("TensorFlow is not installed (pip install tensorflow-cpu)")
+    settings = make_settings(
+        compiled[1] / "model_float32.onnx",
+        tmp_path,
+        method="none",
+        training={},
+        normalization="per_series",
+        converter="tensorflow",
+    )
+    result = compile_model(settings)
+    assert result.exit_code == 0
+    ours, theirs = (document["variants"]["int8"] for document in (compiled[0].document, result.document))
+    assert abs(ours["accuracy"] - theirs["accuracy"]) < 0.01  # 10 of 1,029 decisions: steps of other sizes
+    assert any("no noise per layer" in note for note in result.document["notes"])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is not None, reason="TensorFlow is there")
+def test_tensorflow_that_is_missing_is_said_before_any_work(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="pip install tensorflow-cpu"):
+        compile_model(make_settings(model, tmp_path, converter="tensorflow"))

@@ -68,11 +68,16 @@ def verify_programs(
         "end_to_end": end_to_end,
         "unavailable": [{"executor": name, "remedy": remedy} for name, remedy in lockstep.unavailable],
     }
-    return parity, measure_noise(programs)
+    return parity, measure_noise(job, programs)
 
 
-def measure_noise(programs: Programs) -> Sequence[Mapping[str, Any]]:
+def measure_noise(job: Job, programs: Programs) -> Sequence[Mapping[str, Any]]:
     """Signal to quantization noise of each layer on the lockstep samples, worst first."""
+    if programs.int8_graph.inputs != programs.float_graph.inputs:
+        job.notes.append(
+            f"no noise per layer: the tensors of the file that {job.settings.converter} wrote have other names"
+        )
+        return ()
     rows = measure_sqnr(programs.float_graph, programs.int8_graph, programs.calibration_nhwc[:LOCKSTEP_SAMPLES])
     return [dataclasses.asdict(row) for row in rows]
 
