@@ -31,8 +31,8 @@ _RECIPES: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("dsp", "finetune"): {"epochs": 1500},  # of the sparse training; fine-tuning itself takes FINETUNE_EPOCHS
     ("dsp", "both"): {"epochs": 1500},
     ("dsp", "none"): {"epochs": 1500},
-    ("l1", "finetune"): {"epochs": 300, "early_stopping": "macro_f1", "patience": 10},
-    ("l1", "scratch"): {"epochs": 300, "early_stopping": "macro_f1", "patience": 30},
+    ("l1", "finetune"): {"epochs": 300, "weight_decay": 1e-4, "early_stopping": "macro_f1", "patience": 10},
+    ("l1", "scratch"): {"epochs": 300, "weight_decay": 1e-4, "early_stopping": "macro_f1", "patience": 30},
 }
 DSP_FINETUNE_EPOCHS = 500
 

@@ -30,7 +30,13 @@ def test_dsp_is_the_default_and_follows_the_papers_recipe() -> None:
 def test_l1_fine_tunes_with_early_stopping_on_macro_f1() -> None:
     settings = resolve_compile_settings(MODEL, None, {"method": "l1", "epochs": 40, "seed": 7})
     assert settings.retrain == "finetune"
-    assert settings.recipe == {"epochs": 40, "early_stopping": "macro_f1", "patience": 10, "seed": 7}
+    assert settings.recipe == {
+        "epochs": 40,
+        "weight_decay": 1e-4,
+        "early_stopping": "macro_f1",
+        "patience": 10,
+        "seed": 7,
+    }
 
 
 @pytest.mark.parametrize(

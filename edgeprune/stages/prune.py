@@ -21,11 +21,13 @@ from edgeprune.prune import (
     TrainResult,
     find_units,
     prune_channels,
+    recalibrate_batchnorm,
     reset_parameters,
     run_dsp,
     select_lowest,
     train_model,
 )
+from edgeprune.prune.sparsity import Activity
 from edgeprune.prune.user_training import TrainContext, train_with
 from edgeprune.settings import DSP_FINETUNE_EPOCHS
 from edgeprune.stages.prepare import Job
@@ -68,14 +70,17 @@ def prune_by_l1(job: Job) -> PrunedModel:
     result = prune_channels(
         base, job.example, dead, fold_batches=torch.split(training_batch(job), FOLD_BATCH_SIZE), asked=asked
     )
-    variants: Variants = {"base": ("Base", base), "pruned": ("Pruned", result.module)}
+    pruned = recalibrate_batchnorm(result.module, job.x_train)
+    variants: Variants = {"base": ("Base", base), "pruned": ("Pruned", pruned)}
     record: dict[str, Any] = {"method": "l1", "ratio": job.settings.ratio, "scope": job.settings.scope}
     record.update(describe_pruning(result))
     if job.settings.retrain == "none":
-        return PrunedModel(result.module, variants, record)
-    label, start = "Finetuned", result.module
+        return PrunedModel(pruned, variants, record)
+    label, start = "Finetuned", pruned
     if job.settings.retrain == "scratch":
-        label, start = "Scratch-trained", reset_parameters(result.module, job.settings.seed)
+        # without folding, which may add biases that the architecture does not have
+        plain = prune_channels(base, job.example, dead).module
+        label, start = "Scratch-trained", reset_parameters(plain, job.settings.seed)
     trained = train(job, start, label)
     variants["retrained"] = (label, trained.module)
     record["retraining"] = describe_training(trained)
@@ -114,6 +119,7 @@ def prune_by_dsp(job: Job) -> PrunedModel:
         "from": settings.start,
         **describe_pruning(result.pruning),
         "pretraining": describe_training(result.pretraining),
+        "activities": [describe_activity(activity) for activity in result.activities],
     }
     retrained = result.scratch or result.finetuned
     if result.finetuned is not None:
@@ -188,6 +194,17 @@ def describe_pruning(result: PruneResult) -> dict[str, Any]:
         "widths": [dataclasses.asdict(width) for width in result.widths],
         "pinned": [{"layer": layer, "reason": reason} for layer, reason in result.pinned],
         "not_shrunk": [{"layer": layer, "reason": reason} for layer, reason in result.not_shrunk],
+    }
+
+
+def describe_activity(activity: Activity) -> dict[str, Any]:
+    """How many of an observed tensor's channels no training sample uses, for the report."""
+    return {
+        "tensor": activity.tensor.node,
+        "learnable_channels": len(activity.tensor.learnable),
+        "inactive_channels": len(activity.inactive),
+        "silent_samples": activity.silent_samples,
+        "samples": activity.samples,
     }
 
 
