@@ -42,8 +42,7 @@ IMAGE_FOLDER: tuple[Reader, tuple[str, ...]] = (data_images.read_image_folder, d
 
 FORMS = (
     "a .npz file, a UCR pair (X_TRAIN.ts and X_TEST.ts, or .tsv, .txt), ucr:NAME, an .edf recording, or a folder of "
-    "images "
-    "per class"
+    "images per class"
 )
 
 

@@ -159,8 +159,7 @@ def _describe_not_finite(where: str, x: np.ndarray, bad: np.ndarray) -> str:
         length = int((~bad[sample]).any(axis=0).sum())
         return (
             f"{where}: {first} ends after {length} of {x.shape[2]} values (the rest is NaN), so the series have "
-            "unequal "
-            f"length, which a network of fixed input size cannot take; {HOW_TO_PAD}"
+            f"unequal length, which a network of fixed input size cannot take; {HOW_TO_PAD}"
         )
     samples = int(bad.reshape(len(bad), -1).any(axis=1).sum())
     place = f"position {position[0]}" if len(position) == 1 else f"row {position[0]}, column {position[1]}"

@@ -196,8 +196,7 @@ def _cut_windows(
         longest = max(annotation.duration_s for annotation in annotations)
         raise InputError(
             f"{source}: no annotation covers a window of {window_s:g} s; the longest lasts {longest:g} s. Use a "
-            "shorter "
-            "window_s"
+            "shorter window_s"
         )
     check_size(source, len(windows) * len(channels) * length * 4)
     signals = np.stack([reader.readSignal(channel)[:total].astype(np.float32) for channel in channels])
@@ -249,8 +248,7 @@ def _choose_annotations(source: str, reader: Any, wanted: str | None) -> list[An
         if earlier.text != later.text and earlier.onset_s + earlier.duration_s > later.onset_s + 1e-6:
             raise InputError(
                 f"{source}: annotations {earlier.text!r} and {later.text!r} overlap at {later.onset_s:g} s, so a "
-                "window "
-                "there has two labels; name those that are classes with labels=..."
+                "window there has two labels; name those that are classes with labels=..."
             )
     return lasting
 

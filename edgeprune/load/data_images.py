@@ -103,8 +103,7 @@ class _ImageLoader:
         except Exception as error:  # pillow's decoders raise OSError, ValueError, SyntaxError, struct.error, ...
             raise InputError(
                 f"{self.root.name}: {name} cannot be read as an image ({type(error).__name__}); it is damaged or of "
-                "another "
-                "format. Replace or remove it"
+                "another format. Replace or remove it"
             ) from error
 
     def _check(self, name: Path, image: Any, count: int) -> None:

@@ -95,8 +95,7 @@ def _read_channel(where: str, index: int, channel: str) -> np.ndarray:
     if missing:
         raise InputError(
             f"{where}: channel {index} misses its value at position {missing[0]} ({len(missing)} in all); fill the "
-            "gaps "
-            "(interpolate) or drop the series"
+            "gaps (interpolate) or drop the series"
         )
     try:
         return np.array(values, dtype=np.float64)
