@@ -86,9 +86,7 @@ class ConsoleProgress(Progress):
 
 def draw_table(table: Table) -> RichTable:
     """A report table for the terminal: figures to the right, text to the left."""
-    drawn = RichTable(
-        title=table.caption, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False
-    )
+    drawn = RichTable(header_style="dim", box=None, pad_edge=False)
     for column, name in enumerate(table.head):
         is_text = column in table.text_columns
         drawn.add_column(name, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text)
@@ -98,9 +96,10 @@ def draw_table(table: Table) -> RichTable:
 
 
 def print_tables(console: Console, tables: Sequence[Table | None]) -> None:
-    """Print the tables that have something in them, an empty line after each."""
+    """Print the tables that have something in them, each below its caption and with an empty line after it."""
     for table in tables:
         if table is not None:
+            console.print(Text(table.caption, style="bold"))  # not a title: that is folded to the table's width
             console.print(draw_table(table))
             console.print()
 
