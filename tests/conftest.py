@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 
+import hypothesis
 import pytest
+
+# no time limit per example: the tests must not fail on a busy machine; the same examples in every run
+hypothesis.settings.register_profile("edgeprune", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("edgeprune")
 
 # `make install` brings tflite-micro, `make extras` all the others.
 REQUIRED_IN_CI = ("tflite-micro",)
