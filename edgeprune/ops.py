@@ -241,6 +241,7 @@ OPS: Mapping[str, OpKind] = {
     "prelu": OpKind(("x", "alpha"), (), _prelu_shape, _no_macs),
     "logistic": _UNARY,
     "tanh": _UNARY,
+    "elu": _UNARY,  # exp(x) - 1 below 0
     "hard_swish": _UNARY,
     "softmax": OpKind(("x",), ("beta",), _first_shape, _no_macs),  # over the last axis
     "reshape": OpKind(("x",), ("shape",), _reshape_shape, _no_macs),

@@ -69,28 +69,38 @@ LIMITS: Mapping[str, Mapping[str, Limit]] = {
         **_limits(1, _ROUNDS_ONCE, "fully_connected"),
         **_limits(1, _FLOAT32_FACTORS, *_FLOAT32_KINDS),
         **_limits(1, _TABLE, "logistic", "tanh"),
+        **_limits(None, "LiteRT's set of reference kernels has no ELU", "elu"),
     },
     LITERT_BUILTIN: {
         **_limits(1, _ROUNDS_ONCE, "conv_2d", "depthwise_conv_2d", "fully_connected", "mean", "quantize"),
         **_limits(1, _FLOAT32_FACTORS, *_FLOAT32_KINDS),
         **_limits(1, _TABLE, "logistic", "tanh", "softmax"),
+        **_limits(1, "computes expm1(x); TFLite Micro exp(x) - 1", "elu"),
     },
     LITERT_XNNPACK: {
         **_limits(1, _FLOAT32_FACTORS, *_FLOAT32_KINDS),
         **_limits(1, _IN_FLOAT, "conv_2d", "depthwise_conv_2d", "fully_connected", "mul", "mean"),
         **_limits(1, "rounds once, in fewer bits", "add", "sub", "leaky_relu", "quantize"),
         **_limits(1, _TABLE, "logistic", "tanh", "softmax"),
+        **_limits(1, "rounds ties to even, after adding the zero point; TFLite Micro away from zero, before", "elu"),
     },
-    ONNX_RUNTIME: _limits(
-        *(1, _IN_FLOAT, "conv_2d", "depthwise_conv_2d", "fully_connected", "add", "sub", "mul", "average_pool_2d"),
-        *("mean", "relu", "leaky_relu", "prelu", "logistic", "tanh", "hard_swish", "softmax", "quantize"),
-    ),
+    ONNX_RUNTIME: {
+        **_limits(1, _IN_FLOAT, "conv_2d", "depthwise_conv_2d", "fully_connected", "add", "sub", "mul"),
+        **_limits(1, _IN_FLOAT, "average_pool_2d", "mean", "relu", "leaky_relu", "prelu", "logistic", "tanh"),
+        **_limits(1, _IN_FLOAT, "hard_swish", "softmax", "quantize"),
+        **_limits(1, "rounds ties to even; TFLite Micro away from zero", "elu"),
+    },
 }
 
 
 def find_limit(kind: str, executor: str) -> Limit:
     """The table's entry for an op kind on an executor; 0 LSB where it has none."""
     return LIMITS[executor].get(kind, _EXACT)
+
+
+def find_missing_kernels(graph: Graph, executor: str) -> tuple[str, ...]:
+    """The program's op kinds that an executor has no kernel for: it cannot run the program whole."""
+    return tuple(sorted({op.kind for op in graph.ops if find_limit(op.kind, executor).lsb is None}))
 
 
 @dataclass(frozen=True)
@@ -259,7 +269,8 @@ def compare_end_to_end(
 
     samples_nhwc: float32 (N, ...). tflite, qdq_onnx: both written from `graph`. input_shape: of one sample in PyTorch's
         layout, (C, T) or (C, H, W), for the ONNX file.
-    An executor that is not installed has no row: `compare_lockstep` names it.
+    An executor that is not installed has no row: `compare_lockstep` names it. Nor has one that lacks a kernel:
+    `find_missing_kernels` says which.
     """
     inputs = _stored_inputs(graph, samples_nhwc)
     outputs = run_graph(graph, inputs)
@@ -268,7 +279,7 @@ def compare_end_to_end(
     for executor in EXECUTORS:
         if executor not in executors or (executor == MICRO and not MICRO_AVAILABLE):
             continue
-        if executor == ONNX_RUNTIME and qdq_onnx is None:
+        if (executor == ONNX_RUNTIME and qdq_onnx is None) or find_missing_kernels(graph, executor):
             continue
         found: tuple[np.ndarray, ...] = ()
         problem = ""

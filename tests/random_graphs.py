@@ -410,6 +410,7 @@ _ADDERS: dict[str, Callable[[_GraphMaker, str, str], None]] = {
     "prelu": _add_prelu,
     "logistic": _add_rescaling,
     "tanh": _add_rescaling,
+    "elu": _add_rescaling,
     "hard_swish": _add_rescaling,
     "softmax": _add_rescaling,
     "reshape": _add_reshape,

@@ -225,7 +225,7 @@ def _make_mean(draw: _Draw, kind: str) -> Graph:
 
 
 def _make_rescaling(draw: _Draw, kind: str) -> Graph:
-    """relu, leaky_relu, quantize int8 -> int8."""
+    """relu, leaky_relu, elu, quantize int8 -> int8."""
     source = draw.input()
     assert source.quant is not None
     attrs: dict[str, object] = {}
@@ -293,6 +293,7 @@ _MAKERS: dict[str, Callable[[_Draw, str], Graph]] = {
     "prelu": _make_prelu,
     "logistic": _make_fixed_output,
     "tanh": _make_fixed_output,
+    "elu": _make_rescaling,
     "hard_swish": _make_hard_swish,
     "softmax": _make_fixed_output,
     "quantize": _make_quantize,

@@ -26,6 +26,8 @@ from edgeprune.parity import (
     compare_float,
     compare_lockstep,
     find_limit,
+    find_missing_kernels,
+    open_tflite,
 )
 from edgeprune.quantize import calibrate, quantize_graph, write_qdq_onnx, write_qdq_op
 from edgeprune.reference import dequantize_values
@@ -96,7 +98,6 @@ def check_random_network(seed: int) -> None:
     int8 = quantize_graph(graph, calibrate(graph, samples))
     result = compare_lockstep(int8, samples, write_tflite, write_qdq_op)
     assert [row for row in result.rows if not row.passed] == []
-    runs_whole = all(find_limit(op.kind, MICRO).lsb is not None for op in int8.ops)
     shape = graph.tensors["input"].shape
     input_shape = (shape[3], shape[2]) if shape[1] == 1 else (shape[3], shape[1], shape[2])
     rows = compare_end_to_end(
@@ -105,8 +106,8 @@ def check_random_network(seed: int) -> None:
         write_tflite(int8),
         write_qdq_onnx(int8, input_shape).SerializeToString(),
         input_shape=input_shape,
-        executors=[name for name in EXECUTORS if runs_whole or name != MICRO],
     )
+    assert [row.executor for row in rows] == [name for name in EXECUTORS if not find_missing_kernels(int8, name)]
     assert [row for row in rows if not row.passed] == []
 
 
@@ -170,11 +171,23 @@ def test_a_refused_op_fails_with_the_executors_words() -> None:
     assert {(row.problem, row.max_lsb) for row in result.rows} == {("no such thing", None)}
 
 
-def test_a_kernel_that_does_not_exist_is_said_not_failed() -> None:
-    graph = make_op_graph("relu_n1_to_1", seed=0)
+@pytest.mark.parametrize(
+    ("kind", "executor", "problem"),
+    [
+        ("relu_n1_to_1", MICRO, "TFLite Micro has no such kernel"),
+        ("elu", LITERT_REFERENCE, "LiteRT's set of reference kernels has no ELU"),
+    ],
+)
+def test_a_kernel_that_does_not_exist_is_said_not_failed(kind: str, executor: str, problem: str) -> None:
+    graph = make_op_graph(kind, seed=0)
     samples = draw_samples(graph, 2)
-    (row,) = compare_lockstep(graph, samples, write_tflite, write_qdq_op, executors=[MICRO]).rows
-    assert (row.passed, row.max_lsb, row.problem) == (True, None, "TFLite Micro has no such kernel")
+    (row,) = compare_lockstep(graph, samples, write_tflite, write_qdq_op, executors=[executor]).rows
+    assert (row.passed, row.max_lsb, row.problem) == (True, None, problem)
+    assert find_missing_kernels(graph, executor) == (kind,)
+    whole = compare_end_to_end(graph, samples, write_tflite(graph))
+    assert [row.executor for row in whole] == [name for name in EXECUTORS if name not in (executor, ONNX_RUNTIME)]
+    with pytest.raises(UnsupportedModelError):  # the table says so because it is so
+        open_tflite(executor, write_tflite(graph))
 
 
 def test_absence_of_micro_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ READERS: Mapping[str, Callable[[Reader, Node], None]] = {
     "ReduceMax": read_pooling.read_reduce,
     **dict.fromkeys(read_elementwise.UNARY_KINDS, read_elementwise.read_unary),
     "LeakyRelu": read_elementwise.read_leaky_relu,
+    "Elu": read_elementwise.read_elu,
     "PRelu": read_elementwise.read_prelu,
     "Clip": read_elementwise.read_clip,
     "Max": read_elementwise.read_bound,
@@ -62,15 +63,13 @@ READERS: Mapping[str, Callable[[Reader, Node], None]] = {
 
 _NO_RECURRENCE = "Recurrent layers run in the float32 ONNX file only; use convolutions for the device"
 _NO_NORM = "Normalisation by the values of a sample is not supported; use BatchNorm"
-_USE_RELU = "Use ReLU, ReLU6, LeakyReLU, PReLU, Sigmoid, Tanh, Hardswish or SiLU"
+_USE_RELU = "Use ReLU, ReLU6, LeakyReLU, PReLU, ELU, Sigmoid, Tanh, Hardswish or SiLU"
 WAYS_OUT: Mapping[str, str] = {
     **dict.fromkeys(("LSTM", "GRU", "RNN", "Scan", "Loop"), _NO_RECURRENCE),
     **dict.fromkeys(
         ("LayerNormalization", "InstanceNormalization", "GroupNormalization", "LpNormalization", "LRN"), _NO_NORM
     ),
-    **dict.fromkeys(
-        ("Elu", "Selu", "Celu", "Gelu", "Erf", "Mish", "Softplus", "Softsign", "ThresholdedRelu"), _USE_RELU
-    ),
+    **dict.fromkeys(("Selu", "Celu", "Gelu", "Erf", "Mish", "Softplus", "Softsign", "ThresholdedRelu"), _USE_RELU),
     "LogSoftmax": "End the model with logits or Softmax",
     "ConvTranspose": "Transposed convolutions are not supported",
     "Resize": "Resizing is not supported; use strides and pools",

@@ -25,6 +25,14 @@ def read_leaky_relu(reader: Reader, node: Node) -> None:
     _set_unary(reader, node, "leaky_relu", alpha=node.number("alpha", 0.01))
 
 
+def read_elu(reader: Reader, node: Node) -> None:
+    """Elu of alpha 1, as TFLite has it -> elu."""
+    alpha = node.number("alpha", 1.0)
+    if alpha != 1.0:
+        raise node.refusal(f"its alpha is {alpha:g}", "Use alpha = 1, as nn.ELU() has it, or LeakyReLU")
+    _set_unary(reader, node, "elu")
+
+
 def read_prelu(reader: Reader, node: Node) -> None:
     """PRelu -> prelu, or leaky_relu where all slopes are equal."""
     value = reader.value(node)

@@ -278,6 +278,7 @@ _BUILDERS: Mapping[str, Callable[..., Any]] = {
     "prelu": _build_prelu,
     "logistic": lambda layer, value: layer.tf.sigmoid(value),
     "tanh": lambda layer, value: layer.tf.tanh(value),
+    "elu": lambda layer, value: layer.tf.nn.elu(value),
     "hard_swish": _build_hard_swish,
     "softmax": _build_softmax,
     "reshape": lambda layer, value: layer.tf.reshape(value, layer.attrs["shape"]),

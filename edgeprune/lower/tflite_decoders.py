@@ -281,6 +281,7 @@ DECODERS: Mapping[str, Decoder] = {
     "PRELU": _decode_plain("prelu", operand_count=2),
     "LOGISTIC": _decode_plain("logistic"),
     "TANH": _decode_plain("tanh"),
+    "ELU": _decode_plain("elu"),
     "HARD_SWISH": _decode_plain("hard_swish"),
     "SOFTMAX": _decode_softmax,
     "RESHAPE": _decode_reshape,

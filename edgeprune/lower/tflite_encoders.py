@@ -154,6 +154,7 @@ ENCODERS: Mapping[str, Encoder] = {
     "prelu": _encode_plain(),
     "logistic": _encode_plain(),
     "tanh": _encode_plain(),
+    "elu": _encode_plain(),
     "hard_swish": _encode_plain(schema.HardSwishOptionsT),
     "softmax": _encode_softmax,
     "reshape": _encode_reshape,

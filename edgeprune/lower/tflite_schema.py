@@ -56,6 +56,7 @@ OPERATOR_NAMES: Mapping[str, str] = {
     "prelu": "PRELU",
     "logistic": "LOGISTIC",
     "tanh": "TANH",
+    "elu": "ELU",
     "hard_swish": "HARD_SWISH",
     "softmax": "SOFTMAX",
     "reshape": "RESHAPE",
@@ -108,6 +109,7 @@ RUNTIME_VERSIONS: Mapping[tuple[str, int], str] = {
     ("LOGISTIC", 2): "1.14.0",
     ("TANH", 1): "1.14.0",
     ("TANH", 2): "1.14.0",
+    ("ELU", 1): "1.14.0",
     ("HARD_SWISH", 1): "1.15.0",
     ("SOFTMAX", 1): "1.5.0",
     ("SOFTMAX", 2): "1.14.0",
@@ -125,7 +127,7 @@ RUNTIME_VERSIONS: Mapping[tuple[str, int], str] = {
 }
 
 # Operators whose int8 kernel is part of version 1.
-_ONE_VERSION = ("RELU_N1_TO_1", "LEAKY_RELU", "PRELU", "HARD_SWISH", "RESHAPE", "QUANTIZE")
+_ONE_VERSION = ("RELU_N1_TO_1", "LEAKY_RELU", "PRELU", "ELU", "HARD_SWISH", "RESHAPE", "QUANTIZE")
 
 
 def derive_layer_name(output: str) -> str:

@@ -363,6 +363,7 @@ OPERATORS: Mapping[str, Writer] = {
     "prelu": _write_prelu,
     "logistic": _make_unary("Sigmoid"),
     "tanh": _make_unary("Tanh"),
+    "elu": _make_unary("Elu"),
     "hard_swish": _make_unary("HardSwish"),
     "softmax": _write_softmax,
     "reshape": _write_reshape,

@@ -246,7 +246,7 @@ def _least_steps(graph: Graph, op: Op, groups: ScaleGroups, quants: Mapping[str,
         return {output: steps[0] * max(1.0, abs(float(op.attrs["alpha"]))) * 255 / ACCUMULATOR_STEPS}
     if op.kind == "prelu":
         return {output: steps[0] * max(1.0, steps[1] * 255) * 255 / ACCUMULATOR_STEPS}
-    if op.kind in ("mean", "relu", "quantize"):
+    if op.kind in ("mean", "relu", "elu", "quantize"):
         return {output: steps[0] * 255 / ACCUMULATOR_STEPS}
     return {}
 

@@ -1,7 +1,7 @@
 """Functions of one variable, and softmax.
 
 In int8 a function of one variable is a table of 256 entries: each kernel below computes the table by TFLite Micro's
-integer arithmetic and looks the values up.
+arithmetic, integer but for elu, and looks the values up.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from edgeprune import fixedpoint
-from edgeprune.fixedpoint import multiply_by_quantized_multiplier, quantize_multiplier
+from edgeprune.fixedpoint import multiply_by_quantized_multiplier, quantize_multiplier, round_half_away
 from edgeprune.reference.call import FLOAT_ACTIVATION_RANGES, Call
 
 _STORED = np.arange(-128, 128, dtype=np.int64)
@@ -102,6 +102,32 @@ def _saturating_function(call: Call, function: Callable[[np.ndarray], np.ndarray
     outputs = fixedpoint.rounding_divide_by_pot(function(in_f4), output_shift)
     # the order counts when the radius is 0: then 0 itself saturates downwards
     return np.where(centred <= -radius, -1000, np.where(centred >= radius, 1000, outputs))
+
+
+# --- elu ---
+
+# Far outside int8 and inside int32; C++ leaves open what converting a larger float gives.
+_SATURATED = np.float32(1e6)
+
+
+def elu_float(call: Call) -> np.ndarray:
+    """x where x >= 0, exp(x) - 1 elsewhere; near 0 without loss of digits."""
+    return np.where(call.x < 0, np.expm1(np.minimum(call.x, np.float32(0))), call.x)
+
+
+def elu_int8(call: Call) -> np.ndarray:
+    """PopulateLookupTable: every step in float32, ties away from zero.
+
+    It is exp(x) - 1 and not expm1, and a product with 1 / scale and not a division: either would move some stored
+    values. exp is the C library's, free in its last place; here it is the float32 nearest to the true value.
+    """
+    inverse_scale = np.float32(1) / call.scale(call.output)
+    real = call.scale(call.inputs[0]) * _centred_inputs(call).astype(np.float32)
+    powers = np.exp(np.minimum(real, 0).astype(np.float64)).astype(np.float32)
+    curved = np.where(real < 0, powers - np.float32(1), real)
+    with np.errstate(over="ignore"):  # infinite saturates
+        steps = np.clip(curved * inverse_scale, -_SATURATED, _SATURATED)
+    return _look_up(call, round_half_away(steps) + call.zero_point(call.output))
 
 
 # --- hard_swish ---

@@ -36,6 +36,7 @@ KERNELS: Mapping[str, Mapping[tuple[str, str], Kernel]] = {
         ("prelu", elementwise.prelu_float, elementwise.prelu_int8),
         ("logistic", activations.logistic_float, activations.logistic_int8),
         ("tanh", activations.tanh_float, activations.tanh_int8),
+        ("elu", activations.elu_float, activations.elu_int8),
         ("hard_swish", activations.hard_swish_float, activations.hard_swish_int8),
         ("softmax", activations.softmax_float, activations.softmax_int8),
         ("reshape", movement.reshape, movement.reshape),

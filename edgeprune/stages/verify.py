@@ -20,7 +20,7 @@ from edgeprune.parity import (
     compare_end_to_end,
     compare_float,
     compare_lockstep,
-    find_limit,
+    find_missing_kernels,
 )
 from edgeprune.quantize import measure_sqnr, write_qdq_op
 from edgeprune.stages.build import Programs
@@ -92,23 +92,16 @@ def _affordable(programs: Programs, available: int) -> int:
 def _compare_whole_programs(
     job: Job, programs: Programs, lockstep: LockstepParity, samples: np.ndarray
 ) -> tuple[EndToEndParity, ...]:
-    kinds = {op.kind for op in programs.int8_graph.ops}
-    able = []
     for executor in EXECUTORS:
-        without_kernel = [kind for kind in sorted(kinds) if find_limit(kind, executor).lsb is None]
-        if without_kernel:
-            job.notes.append(
-                f"{executor} has no kernel for {', '.join(without_kernel)}; it cannot run this model whole"
-            )
-        else:
-            able.append(executor)
+        missing = find_missing_kernels(programs.int8_graph, executor)
+        if missing:
+            job.notes.append(f"{executor} has no kernel for {', '.join(missing)}; it cannot run this model whole")
     return compare_end_to_end(
         programs.int8_graph,
         to_nhwc(samples),
         programs.int8_tflite,
         programs.int8_onnx,
         input_shape=job.model.input_shape,
-        executors=able,
     )
 
 

@@ -90,7 +90,7 @@ def add_clamp(draft: Draft) -> None:
 def add_curve(draft: Draft) -> None:
     net, x = draft.net, draft.current
     kind = draft.choose.choice(
-        ["Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "silu", "hard_swish", "PRelu", "HardSwish"]
+        ["Sigmoid", "Tanh", "Elu", "LeakyRelu", "HardSigmoid", "silu", "hard_swish", "PRelu", "HardSwish"]
     )
     if kind == "silu":
         draft.move_to(net.add("Mul", x, net.add("Sigmoid", x)))

@@ -24,6 +24,7 @@ CASES: list[tuple[str, tuple[int, ...], int, Build, dict[str, int]]] = [
     ("relu", SERIES, 3, add("Relu"), {"relu": 1}),
     ("sigmoid", IMAGE, 4, add("Sigmoid"), {"logistic": 1}),
     ("tanh", VECTOR, 2, add("Tanh"), {"tanh": 1}),
+    ("elu", VECTOR, 2, add("Elu"), {"elu": 1}),
     ("hard_swish", SERIES, 3, add("HardSwish"), {"hard_swish": 1}),
     ("silu", SERIES, 3, lambda net: net.add("Mul", net.x, net.add("Sigmoid", net.x)), {"logistic": 1, "mul": 1}),
     ("hard sigmoid", SERIES, 3, add("HardSigmoid"), {"depthwise_conv_2d": 1, "mul": 1}),

@@ -59,13 +59,20 @@ ZOO_OPS: dict[str, dict[str, int]] = {
         "add": 1,
         "fully_connected": 1,
     },
+    "eegnet": {
+        "conv_2d": 2,
+        "depthwise_conv_2d": 2,
+        "pad": 1,
+        "elu": 2,
+        "average_pool_2d": 2,
+        "fully_connected": 1,
+    },
     "shared_conv": {"conv_2d": 4, "mean": 1, "fully_connected": 1},
     "grouped_conv": {"conv_2d": 4, "add": 1, "pad": 1, "leaky_relu": 1, "max_pool_2d": 1, "fully_connected": 1},
     "depthwise_multiplier": {"conv_2d": 2, "depthwise_conv_2d": 1, "mean": 1, "fully_connected": 1},
 }
 
 ZOO_REFUSED = {
-    "eegnet": r"\(Elu\): the operator is not supported\. Use ReLU",
     "gru": r"recurrent \(GRU\): the operator is not supported\. Recurrent layers",
     "lstm_bidirectional": r"\(LSTM\): the operator is not supported\. Recurrent layers",
     "lstm_last_hidden": r"\(LSTM\): the operator is not supported\. Recurrent layers",

@@ -18,7 +18,8 @@ SERIES = (3, 8)
 LSTM = {"hidden_size": 4, "outputs": 3}
 
 OPERATORS: list[tuple[str, int, Callable[[OnnxNet], str], str]] = [
-    ("elu", 3, lambda net: net.add("Elu", net.x), r"elu0 \(Elu\): the operator is not supported\. Use ReLU"),
+    ("selu", 3, lambda net: net.add("Selu", net.x), r"selu0 \(Selu\): the operator is not supported\. Use ReLU"),
+    ("elu of another alpha", 3, lambda net: net.add("Elu", net.x, alpha=0.5), r"its alpha is 0\.5\. Use alpha = 1"),
     ("log-softmax", 3, lambda net: net.add("LogSoftmax", net.x), r"End the model with logits or Softmax"),
     (
         "lstm",

@@ -114,7 +114,8 @@ def test_every_op_kind_means_the_same_in_tensorflow(kind: str) -> None:
         expected = ReferenceExecutor(graph).run(samples)[0]
         data = convert_with_tensorflow(graph, samples, "float32")
         # float32 sums in another order
-        np.testing.assert_allclose(LiteRTExecutor(data).run(samples)[0], expected, rtol=1e-5, atol=1e-5)
+        executor = LiteRTExecutor(data, "builtin" if kind == "elu" else "reference")  # it has no reference ELU
+        np.testing.assert_allclose(executor.run(samples)[0], expected, rtol=1e-5, atol=1e-5)
         # a dense layer over an image is flattened first in TensorFlow
         expected_kinds = Counter([kind] if kind != "fully_connected" else ["reshape", kind])
         quantized = read_tflite(convert_with_tensorflow(graph, samples))

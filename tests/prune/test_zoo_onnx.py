@@ -15,9 +15,8 @@ from tests.prune.raised import make_samples, raise_zoo
 from tests.zoo import ZOO
 
 NAMES = ("lite", "inception_time", "eegnet", "resnet20", "mobilenet_v2", "densenet", "shufflenet", "se_net")
-# A BatchNorm behind a ReLU or a join stays in the program, as a depthwise layer with MACs of its own; and our program
-# has no ELU.
-OTHER_MACS = ("lite", "densenet", "eegnet")
+# A BatchNorm behind a ReLU or a join stays in the program, as a depthwise layer with MACs of its own.
+OTHER_MACS = ("lite", "densenet")
 
 
 @pytest.mark.parametrize(

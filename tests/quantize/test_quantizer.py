@@ -206,13 +206,14 @@ def _cancelling_sum() -> tuple[Graph, np.ndarray]:
 
 
 def _flat_functions() -> tuple[Graph, np.ndarray]:
-    """softmax, logistic, tanh and hard_swish of a tensor that hardly moves."""
+    """softmax, logistic, tanh, elu and hard_swish of a tensor that hardly moves."""
     net = NetMaker(1, 12, 2)
     net.conv("tiny", "input", np.full((2, 1, 1, 2), 1e-9), [0.0, 0.0])
     parts = [
         net.add("softmax", "softmax", "tiny", beta=1.0),
         net.add("logistic", "logistic", "tiny"),
         net.add("tanh", "tanh", "tiny"),
+        net.add("elu", "elu", "tiny"),
         net.add("hard_swish", "hard_swish", "tiny"),
     ]
     net.add("concat", "output", *parts, axis=3)

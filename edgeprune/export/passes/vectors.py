@@ -7,7 +7,7 @@ from dataclasses import replace
 from edgeprune.export.passes.editor import Editor
 from edgeprune.graph import Graph, Op
 
-_UNARY = ("relu", "relu6", "relu_n1_to_1", "leaky_relu", "logistic", "tanh", "hard_swish")
+_UNARY = ("relu", "relu6", "relu_n1_to_1", "leaky_relu", "logistic", "tanh", "elu", "hard_swish")
 
 
 def drop_mean_axes(graph: Graph) -> Graph:
