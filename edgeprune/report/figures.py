@@ -85,7 +85,7 @@ def draw_parity(document: Document) -> Figure | None:
                 "marker": {"color": VARIANT_COLORS[index % len(VARIANT_COLORS)]},
             }
         )
-    top = max([1, *(row["max_lsb"] for row in rows)])
+    top = max([1, *(row["max_lsb"] or 0 for row in rows)])  # None: not run, drawn as a gap
     return _figure(traces, "", "largest difference, LSB", height=320, yaxis={"range": [0, top + 0.2], "dtick": 1})
 
 
