@@ -24,6 +24,9 @@ from edgeprune.reference import run_graph
 
 TENSORFLOW_INSTALL = "pip install tensorflow-cpu"
 
+# TensorFlow 2.21 writes these between a dequantize and a quantize op, also where all else is int8.
+_LEFT_IN_FLOAT = ("elu",)
+
 
 def convert_with_tensorflow(graph: Graph, samples_nhwc: np.ndarray, dtype: str = "int8") -> bytes:
     """The float32 program as a TFLite file made by TensorFlow.
@@ -35,7 +38,7 @@ def convert_with_tensorflow(graph: Graph, samples_nhwc: np.ndarray, dtype: str =
     verify_graph(graph)
     if dtype not in ("int8", "float32"):
         raise InputError(f"dtype is {dtype!r}; allowed: int8, float32")
-    _check_graph(graph)
+    _check_graph(graph, dtype)
     _check_samples(graph, samples_nhwc)
     lowest = _find_lowest_values(graph, samples_nhwc, dtype)
     # what TensorFlow tells on standard error is of use only where the conversion fails
@@ -84,12 +87,16 @@ def _import_tensorflow() -> tuple[Any, type[Exception]]:
     return tf, ConverterError
 
 
-def _check_graph(graph: Graph) -> None:
+def _check_graph(graph: Graph, dtype: str) -> None:
     for op in graph.ops:
         if op.kind not in _BUILDERS:
             raise UnsupportedModelError(
                 f"{op.name} ({op.kind}): TensorFlow's converter takes the float program; give it the graph as it is "
                 "before quantization"
+            )
+        if dtype == "int8" and op.kind in _LEFT_IN_FLOAT:
+            raise UnsupportedModelError(
+                f"{op.name} ({op.kind}): TensorFlow's converter leaves it in float32; use --converter edgeprune"
             )
     if len(graph.inputs) != 1:
         raise UnsupportedModelError(
