@@ -62,7 +62,7 @@ SAFETENSORS = (2).to_bytes(8, "little") + b"{}" + bytes(40)
         (make_torchscript, UnsupportedModelError, "TorchScript"),
         (make_npz, InputError, ".npz dataset"),
         (make_npy, InputError, "NumPy array"),
-        (gzip.compress(b"x"), InputError, "gzip"),
+        (gzip.compress(b"x", mtime=0), InputError, "gzip"),
         (b"\x00\x00\x00\x00TFL3" + bytes(50), InputError, "TensorFlow Lite"),
         (b"\x89HDF\r\n\x1a\n" + bytes(50), InputError, "Keras"),
         (SAFETENSORS, InputError, "safetensors"),
