@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import shutil
 from dataclasses import dataclass
 
 # distribution -> (what it is for, how to get it); the first group is what edgeprune cannot work without
@@ -64,11 +63,6 @@ def list_tool_versions() -> dict[str, str]:
     versions = {finding.name: finding.version for finding in examine_installation()}
     found = {name: version for name, version in versions.items() if version is not None}
     return {"python": platform.python_version(), **found}
-
-
-def describe_machine() -> str:
-    """Processor and system, for host latencies."""
-    return f"{platform.system()} {platform.machine()}" + (", CUDA tools" if shutil.which("nvidia-smi") else "")
 
 
 def _find_version(name: str) -> str | None:

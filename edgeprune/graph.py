@@ -14,7 +14,7 @@ What each op kind means, its attributes, its shape rule and its MACs: `ops.py`; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -216,6 +216,19 @@ def cut_op(graph: Graph, index: int) -> Graph:
     inputs = tuple(dict.fromkeys(name for name in op.inputs if not graph.tensors[name].is_constant))
     tensors = {name: graph.tensors[name] for name in (*op.inputs, *op.outputs)}
     return Graph(f"{graph.name}/{op.name}", tensors, (op,), inputs, op.outputs)
+
+
+def choose_free_name(name: str, taken: Container[str]) -> str:
+    """The name itself, or with _2, _3, ... where it is taken.
+
+    >>> choose_free_name("conv", {"conv", "conv_2"})
+    'conv_3'
+    """
+    candidate, count = name, 1
+    while candidate in taken:
+        count += 1
+        candidate = f"{name}_{count}"
+    return candidate
 
 
 def remove_unused_tensors(graph: Graph) -> Graph:

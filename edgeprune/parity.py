@@ -196,7 +196,7 @@ def compare_lockstep(
     unknown = [name for name in executors if name not in LIMITS]
     if unknown:
         raise InputError(f"executor {unknown[0]!r} has no limits; allowed: {', '.join(EXECUTORS)}")
-    count = _affordable_samples(graph, len(samples_nhwc), most_macs)
+    count = count_affordable_samples(graph, len(samples_nhwc), most_macs)
     inputs = _stored_inputs(graph, samples_nhwc[:count])
     known = {**inputs, **run_graph(graph, inputs, keep="all")}
     unavailable = () if MICRO_AVAILABLE or MICRO not in executors else ((MICRO, MICRO_INSTALL),)
@@ -357,7 +357,8 @@ def _stored_inputs(graph: Graph, samples: np.ndarray) -> dict[str, np.ndarray]:
     return {name: _to_stored(graph.tensors[name], samples)}
 
 
-def _affordable_samples(graph: Graph, available: int, most_macs: int) -> int:
+def count_affordable_samples(graph: Graph, available: int, most_macs: int) -> int:
+    """How many of the available samples (one at least) a program may run on within so many multiply-accumulates."""
     macs = 0
     for op in graph.ops:
         shapes = [graph.tensors[name].shape for name in op.inputs]

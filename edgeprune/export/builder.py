@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgeprune.graph import Graph, Op, Tensor, verify_graph
+from edgeprune.graph import Graph, Op, Tensor, choose_free_name, verify_graph
 from edgeprune.ops import OPS, AttributeValue, Shape
 
 
@@ -50,11 +50,7 @@ class ProgramBuilder:
 
     def unique_name(self, name: str) -> str:
         """The name itself, or with _2, _3, ... where it is taken."""
-        candidate, count = name, 1
-        while candidate in self._tensors:
-            count += 1
-            candidate = f"{name}_{count}"
-        return candidate
+        return choose_free_name(name, self._tensors)
 
     def finish(self, inputs: Sequence[str], outputs: Mapping[str, str]) -> Graph:
         """The program. outputs: tensor -> the name that it gets as an output of the program."""

@@ -18,9 +18,8 @@ import numpy as np
 from edgeprune.errors import InputError, MeasurementUnavailableError
 from edgeprune.executors import LiteRTExecutor, OnnxExecutor
 from edgeprune.layout import to_nhwc
+from edgeprune.lower.tflite_schema import FILE_IDENTIFIER
 from edgeprune.reference import quantize_values
-
-TFLITE_IDENTIFIER = b"TFL3"  # bytes 4 to 8 of a TFLite file
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def measure_host_latency(
 
 def _prepare(model: bytes, batch: np.ndarray, threads: int) -> tuple[Callable[[], object], str]:
     """A call that runs the model once on inputs already in place, and what runs it."""
-    if model[4:8] == TFLITE_IDENTIFIER:
+    if model[4:8] == FILE_IDENTIFIER:
         litert = LiteRTExecutor(model, "xnnpack", threads)
         quant = litert.input_quant[0]
         nhwc = to_nhwc(batch)

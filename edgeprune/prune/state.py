@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from edgeprune.load.raising_layers import bind_arguments
 from edgeprune.prune.labels import LabelPool, shrink, varying_axes
 
 
@@ -74,15 +75,7 @@ class Propagation:
 
     def get_arguments(self, node: fx.Node) -> dict[str, Any]:
         """All arguments of an aten node by their schema names, defaults filled in."""
-        arguments = {}
-        for index, argument in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
-            if index < len(node.args) and not argument.kwarg_only:
-                arguments[argument.name] = node.args[index]
-            elif argument.name in node.kwargs:
-                arguments[argument.name] = node.kwargs[argument.name]
-            elif argument.has_default_value():
-                arguments[argument.name] = argument.default_value
-        return arguments
+        return bind_arguments(node.target, node)  # type: ignore[arg-type]  # rules stand for aten overloads only
 
     def run_on_labels(self, node: fx.Node, target: Any = None) -> Any:
         """The node's own operation (or `target` in its place), applied to labels instead of values."""

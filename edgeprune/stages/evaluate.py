@@ -44,7 +44,7 @@ def evaluate_variants(job: Job, base_graph: Graph, pruned: PrunedModel, programs
 
 def _describe_module(label: str, module: fx.GraphModule, job: Job, graph: Graph | None) -> Variant:
     counts = count_parameters(module)
-    total = counts.trainable + counts.frozen
+    total = counts.total
     return Variant(
         label=label,
         form="torch",

@@ -24,7 +24,7 @@ from edgeprune.graph import Graph
 from edgeprune.layout import to_nhwc
 from edgeprune.load import find_dataset, load_dataset, load_model
 from edgeprune.lower import read_tflite
-from edgeprune.measure.host import TFLITE_IDENTIFIER
+from edgeprune.lower.tflite_schema import FILE_IDENTIFIER
 from edgeprune.metrics import score_predictions
 from edgeprune.prune import predict
 from edgeprune.stages.prepare import check_fit, choose_normalization
@@ -58,7 +58,7 @@ def evaluate_artifact(
     if not raw.class_names:
         raise InputError(f"{raw.source} holds no labels, so nothing can be scored; add y_train and y_test")
     content = _read_start(path)
-    if content[4:8] == TFLITE_IDENTIFIER:
+    if content[4:8] == FILE_IDENTIFIER:
         name, outputs, labels, used = _run_tflite(path, raw, normalization, executor)
     else:
         if executor is not None:

@@ -54,7 +54,7 @@ class Job:
     @property
     def example(self) -> torch.Tensor:
         """A batch of two samples, as exports trace it: (2, C, ...). A batch of one would be taken for a constant."""
-        return torch.from_numpy(np.resize(self.data.x_train, (2, *self.data.sample_shape)))
+        return make_example(self.data)
 
     @property
     def x_train(self) -> np.ndarray:
@@ -182,6 +182,11 @@ def run_on_samples(model: LoadedModel, samples: np.ndarray) -> np.ndarray:
     if model.module is not None:
         return predict(model.module, samples)
     return run_on_floats(OnnxExecutor(model.onnx_bytes or b""), samples)[0]
+
+
+def make_example(data: Dataset) -> torch.Tensor:
+    """A batch of two samples, (2, C, ...), also of data that has only one."""
+    return torch.from_numpy(np.resize(data.x_train, (2, *data.sample_shape)))
 
 
 def split_for(settings: CompileSettings, data: Dataset) -> tuple[np.ndarray, np.ndarray]:

@@ -67,7 +67,7 @@ def write_artifacts(record: CompileRecord, job: Job, pruned: PrunedModel, progra
     shutil.rmtree(job.checkpoints, ignore_errors=True)
     for name, (kind, content) in programs.files.items():
         write_file_atomically(job.output / name, content)
-        record.artifacts.append(Artifact(name, kind, len(content), hashlib.sha256(content).hexdigest()))
+        record.artifacts.append(describe_artifact(name, kind, content))
     if pruned.module is not None:
         path = job.output / PRUNED_MODEL
         save_model(
@@ -77,10 +77,12 @@ def write_artifacts(record: CompileRecord, job: Job, pruned: PrunedModel, progra
             normalization=job.normalization,
             class_names=job.data.class_names,
         )
-        content = path.read_bytes()
-        record.artifacts.append(
-            Artifact(PRUNED_MODEL, "PyTorch (torch.export), pruned", len(content), hashlib.sha256(content).hexdigest())
-        )
+        record.artifacts.append(describe_artifact(PRUNED_MODEL, "PyTorch (torch.export), pruned", path.read_bytes()))
+
+
+def describe_artifact(name: str, kind: str, content: bytes) -> Artifact:
+    """A written file's size and digest."""
+    return Artifact(name, kind, len(content), hashlib.sha256(content).hexdigest())
 
 
 def decide_outcome(record: CompileRecord, budgets: Sequence[Budget]) -> None:

@@ -17,9 +17,9 @@ from edgeprune.measure import count_parameters
 from edgeprune.metrics import score_predictions
 from edgeprune.models import build_model
 from edgeprune.progress import Progress
-from edgeprune.prune import TrainSettings, predict, recalibrate_batchnorm, train_model
+from edgeprune.prune import TrainSettings, predict, train_model
 from edgeprune.settings import TrainingRun
-from edgeprune.stages.prepare import probe_folder
+from edgeprune.stages.prepare import make_example, probe_folder
 
 
 def train_reference_model(run: TrainingRun, progress: Progress) -> dict[str, Any]:
@@ -35,10 +35,12 @@ def train_reference_model(run: TrainingRun, progress: Progress) -> dict[str, Any
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         network = build_model(run.architecture, in_channels=data.sample_shape[0], classes=len(data.class_names))
-    module = raise_module(network, torch.from_numpy(np.resize(data.x_train, (2, *data.sample_shape))))
+    example = make_example(data)
+    module = raise_module(network, example)
     chosen, held_back = np.arange(len(data.y_train)), np.array([], dtype=np.int64)
     if settings.early_stopping != "none":
         chosen, held_back = split_train(data.y_train, seed=run.seed)
+    checkpoint = run.output.with_suffix(".checkpoint.pt")
     trained = train_model(
         module,
         data.x_train[chosen],
@@ -47,25 +49,26 @@ def train_reference_model(run: TrainingRun, progress: Progress) -> dict[str, Any
         x_val=data.x_train[held_back],
         y_val=data.y_train[held_back],
         progress=progress,
-        checkpoint=run.output.with_suffix(".checkpoint.pt"),
+        checkpoint=checkpoint,
         title=f"train {run.architecture}",
     )
-    module = recalibrate_batchnorm(trained.module, data.x_train[chosen])
+    module = trained.module
     save_model(
         module,
-        torch.from_numpy(data.x_train[:2]),
+        example,
         run.output,
         normalization=normalization,
         class_names=data.class_names,
         architecture=run.architecture,
     )
+    checkpoint.unlink(missing_ok=True)  # the model itself is there now
     write_config_beside(run)
     scores = score_predictions(data.y_test, predict(module, data.x_test))
     counts = count_parameters(module)
     return {
         "architecture": run.architecture,
         "path": str(run.output),
-        "parameters": counts.trainable + counts.frozen,
+        "parameters": counts.total,
         "trainable_parameters": counts.trainable,
         "epochs": len(trained.history),
         "seed": run.seed,

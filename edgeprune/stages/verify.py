@@ -20,6 +20,7 @@ from edgeprune.parity import (
     compare_end_to_end,
     compare_float,
     compare_lockstep,
+    count_affordable_samples,
     find_missing_kernels,
 )
 from edgeprune.quantize import measure_sqnr, write_qdq_op
@@ -49,7 +50,8 @@ def verify_programs(
         write_qdq_op,
         progress=job.progress,
     )
-    test_samples = job.data.x_test[: _affordable(programs, len(job.data.x_test))]
+    most = min(len(job.data.x_test), END_TO_END_SAMPLES)
+    test_samples = job.data.x_test[: count_affordable_samples(programs.int8_graph, most, END_TO_END_MACS)]
     end_to_end = _compare_whole_programs(job, programs, lockstep, test_samples)
     checks = [_check_executor(lockstep, executor) for executor in EXECUTORS]
     checks += [_check_whole(row) for row in end_to_end]
@@ -80,13 +82,6 @@ def measure_noise(job: Job, programs: Programs) -> Sequence[Mapping[str, Any]]:
         return ()
     rows = measure_sqnr(programs.float_graph, programs.int8_graph, programs.calibration_nhwc[:LOCKSTEP_SAMPLES])
     return [dataclasses.asdict(row) for row in rows]
-
-
-def _affordable(programs: Programs, available: int) -> int:
-    from edgeprune.measure import profile_graph
-
-    macs = max(profile_graph(programs.int8_graph).macs, 1)
-    return int(np.clip(END_TO_END_MACS // macs, 1, min(available, END_TO_END_SAMPLES)))
 
 
 def _compare_whole_programs(

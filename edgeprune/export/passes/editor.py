@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgeprune.graph import Graph, Op, Tensor, remove_unused_tensors
+from edgeprune.graph import Graph, Op, Tensor, choose_free_name, remove_unused_tensors
 from edgeprune.ops import OPS, Shape
 
 
@@ -67,11 +67,7 @@ class Editor:
 
     def unique_name(self, name: str) -> str:
         """The name itself, or with _2, _3, ... where it is taken."""
-        candidate, count = name, 1
-        while candidate in self._tensors:
-            count += 1
-            candidate = f"{name}_{count}"
-        return candidate
+        return choose_free_name(name, self._tensors)
 
     def make_op(self, kind: str, name: str, inputs: Sequence[str], **attrs: object) -> Op:
         """A new op of a name like this one, whose result is declared; the caller puts it into place."""
