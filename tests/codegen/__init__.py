@@ -1,0 +1,1 @@
+"""Tests of codegen: kernels, memory plan, streaming, emitted C."""
