@@ -17,7 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgeprune.graph import DTYPES, Graph, Op, Quant, Tensor, verify_graph
+from edgeprune.graph import DTYPES, Graph, Op, Quant, Tensor, remove_unused_tensors, verify_graph
 from edgeprune.ops import OPS
 
 _WINDOW_ACTIVATIONS = ("none", "relu", "relu6", "relu_n1_to_1")
@@ -63,6 +63,27 @@ def make_random_graph(
         for name in maker.unread():
             maker.add_op("dequantize", name)
     return maker.finish(f"random_{seed}")
+
+
+def make_random_chain(seed: int, kinds: Collection[str], op_count: int = 8) -> Graph:
+    """An int8 program in which each op reads one of the two results before it; its last result is the one output."""
+    maker = _GraphMaker(seed, "int8")
+    maker.add_input("int8")
+    while len(maker.ops) < op_count:
+        kind, source = str(maker.rng.choice(sorted(kinds))), maker.live[-int(maker.rng.integers(1, 3)) :][0]
+        if maker._fits(kind, source):
+            maker.add_op(kind, source)
+    return _keep_last_output(maker.finish(f"chain_{seed}"))
+
+
+def _keep_last_output(graph: Graph) -> Graph:
+    wanted = {graph.ops[-1].outputs[0]}
+    ops: list[Op] = []
+    for op in reversed(graph.ops):
+        if op.outputs[0] in wanted:
+            wanted.update(op.inputs)
+            ops.insert(0, op)
+    return remove_unused_tensors(replace(graph, ops=tuple(ops), outputs=graph.ops[-1].outputs))
 
 
 def make_inputs(graph: Graph, seed: int, batch: int = 1) -> dict[str, np.ndarray]:
