@@ -103,7 +103,9 @@ def _split_op(graph: Graph, op: Op, places: Mapping[str, Place]) -> list[tuple[i
         calls: list[tuple[int | None, tuple[str, ...]]] = []
         for part, name in enumerate(op.inputs):
             if graph.tensors[name].is_constant:
-                raise UnsupportedModelError(f"{op.name} (concat): operand {name} is constant; fold it into its consumer")
+                raise UnsupportedModelError(
+                    f"{op.name} (concat): operand {name} is constant; fold it into its consumer"
+                )
             expected = _concat_place(graph, op, part, output)
             if places[name] != expected:
                 calls.append((part, (name,)))
@@ -123,9 +125,13 @@ def _concat_place(graph: Graph, op: Op, part: int, output: Place) -> Place | Non
     if op.attrs["axis"] == rank - 1:
         return Place(output.buffer, output.offset + sum(other.channels for other in before), output.stride)
     if rank == 4 and op.attrs["axis"] == 1:
-        return Place(output.buffer, output.offset + sum(other.pixels for other in before) * output.stride, output.stride)
+        return Place(
+            output.buffer, output.offset + sum(other.pixels for other in before) * output.stride, output.stride
+        )
     if area.rows == 1 and op.attrs["axis"] == rank - 2:
-        return Place(output.buffer, output.offset + sum(other.pixels for other in before) * output.stride, output.stride)
+        return Place(
+            output.buffer, output.offset + sum(other.pixels for other in before) * output.stride, output.stride
+        )
     return None
 
 
@@ -225,6 +231,7 @@ def _choose_identifier(name: str, taken: set[str]) -> str:
     """
     base = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or "layer"
     base = base[-48:].strip("_") or "layer"
+    base = f"l{base}" if base[0].isdigit() else base
     candidate, count = base, 1
     while candidate.lower() in taken:
         count += 1

@@ -27,9 +27,7 @@ def stand_up(graph: Graph) -> Graph:
         return graph
     weights = {op.inputs[1] for op in graph.ops if op.kind in _WEIGHTS}
     operands = {name for op in graph.ops if op.kind in ("add", "sub", "mul", "prelu") for name in op.inputs}
-    tensors = {
-        name: _swap_tensor(tensor, name in weights, name in operands) for name, tensor in graph.tensors.items()
-    }
+    tensors = {name: _swap_tensor(tensor, name in weights, name in operands) for name, tensor in graph.tensors.items()}
     ops = tuple(_swap_op(graph, op) for op in graph.ops)
     upright = replace(graph, tensors=tensors, ops=ops)
     verify_graph(upright)

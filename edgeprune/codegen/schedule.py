@@ -1,0 +1,213 @@
+"""Which steps are streamed, and what that costs: the choice between memory and instructions.
+
+`arena` keeps whole maps and shares their memory by lifetime. `streaming` looks for the segments (streaming.py) that need
+the least memory. `auto` does the same but takes only what costs little time.
+
+The search begins with whole maps and, again and again, streams a run of steps around the unit that needs the most memory,
+as long as the total falls and the modelled cycles stay within the limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from edgeprune.codegen.kernel import Call, Lowered
+from edgeprune.codegen.kernels import lower_call
+from edgeprune.codegen.memory import Arena, Buffer, align, find_lower_bound, plan_arena, share_in_place
+from edgeprune.codegen.program import INPUT, OUTPUT, Program, Step
+from edgeprune.codegen.streaming import Segment, check_segment, count_step_rows, plan_segment
+from edgeprune.target import Target
+
+MEMORY_MODES = ("auto", "arena", "streaming")
+CYCLE_LIMITS = {"auto": 1.10, "streaming": 1.15}  # of the whole-map program's modelled cycles
+PACES = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48, 64)  # rows of a segment's last step in each tick
+MAX_TICKS = 512  # of one segment; below this the search stays quick and the tables short
+_REACH = 24  # steps looked at before and after the one that needs the most memory
+_CALL_CYCLES = 45  # of a streamed call beyond the kernel's own: progress, pointers, the call; counted on emitted code
+_MOVE_CYCLES = 0.6  # per byte that slides: two words each way in an LDM/STM pair, and the loop
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """What runs at once: one step over whole maps, or a streamed segment of several."""
+
+    first: int
+    last: int
+    segment: Segment | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """A program ready to be written down as C.
+
+    lowered: by step name. shared: buffer -> the one whose memory it takes. arena: offsets of buffers, and of the scratch
+    ("scratch:<unit>") and state ("state:<step>") memory. cycles: modelled, to compare schedules by.
+    """
+
+    program: Program
+    target: Target
+    units: tuple[Unit, ...]
+    lowered: Mapping[str, Lowered]
+    shared: Mapping[str, str]
+    buffers: tuple[Buffer, ...]
+    arena: Arena
+    cycles: int
+
+    @property
+    def is_streaming(self) -> bool:
+        return any(unit.segment is not None for unit in self.units)
+
+
+class Scheduler:
+    """Builds schedules of one program for one target; lowered ops are kept, since lowering packs weights."""
+
+    def __init__(self, program: Program, target: Target, *, portable: bool = False) -> None:
+        self.program, self.target, self.portable = program, target, portable
+        self._lowered: dict[tuple[str, int], Lowered] = {}
+        self._whole = {step.name: self._lower(step, count_step_rows(program, step)) for step in program.steps}
+        self._shared = share_in_place(program, self._whole)
+
+    def build(self, segments: Sequence[Segment] = ()) -> Schedule:
+        """The schedule with these segments streamed and all else over whole maps."""
+        units = _list_units(len(self.program.steps), segments)
+        lowered = dict(self._whole)
+        cycles = 0.0
+        for segment in segments:
+            for name, rows in segment.rows_per_call.items():
+                step = next(step for step in self.program.steps if step.name == name)
+                lowered[name] = self._lower(step, rows)
+            cycles += segment.ticks * (segment.last - segment.first + 1) * _CALL_CYCLES
+            cycles += segment.moved_bytes * _MOVE_CYCLES
+        cycles += sum(item.cycles for item in lowered.values())
+        buffers = self._list_buffers(units, lowered)
+        return Schedule(
+            self.program,
+            self.target,
+            units,
+            lowered,
+            self._shared,
+            buffers,
+            plan_arena(buffers),
+            round(cycles),
+        )
+
+    def plan(self, first: int, last: int, pace: int) -> Segment | None:
+        """A segment of this program (`streaming.plan_segment`)."""
+        return plan_segment(self.program, self._shared, first, last, pace)
+
+    def _lower(self, step: Step, rows: int) -> Lowered:
+        key = step.name, rows
+        if key not in self._lowered:
+            places = self.program.places
+            call = Call(
+                step.name,
+                step.op,
+                self.program.graph,
+                self.target,
+                tuple(places[name].stride for name in step.inputs),
+                places[step.output].stride,
+                rows,
+                step.part,
+            )
+            self._lowered[key] = lower_call(call, portable=self.portable)
+        return self._lowered[key]
+
+    def _list_buffers(self, units: Sequence[Unit], lowered: Mapping[str, Lowered]) -> tuple[Buffer, ...]:
+        lives: dict[str, tuple[int, int]] = {}
+        sizes: dict[str, int] = {}
+        extra: list[Buffer] = []
+        for number, unit in enumerate(units):
+            steps = self.program.steps[unit.first : unit.last + 1]
+            for step in steps:
+                for name in (*step.inputs, step.output):
+                    root = self._shared[self.program.places[name].buffer]
+                    lives[root] = (lives.get(root, (number, number))[0], number)
+                    window = unit.segment.windows.get(root) if unit.segment is not None else None
+                    sizes[root] = window.byte_count if window is not None else self.program.buffer_bytes[root]
+                if lowered[step.name].state_bytes:
+                    extra.append(Buffer(f"state:{step.name}", lowered[step.name].state_bytes, number, number))
+            scratch = max(lowered[step.name].scratch_bytes for step in steps)
+            if scratch:
+                extra.append(Buffer(f"scratch:{number}", scratch, number, number))
+        maps = [Buffer(root, sizes[root], *life) for root, life in lives.items() if root not in (INPUT, OUTPUT)]
+        return (*maps, *extra)
+
+
+def make_schedule(scheduler: Scheduler, mode: str) -> Schedule:
+    """The schedule of a memory mode (MEMORY_MODES); see the head of this file."""
+    whole = scheduler.build()
+    if mode == "arena":
+        return whole
+    return _search(scheduler, whole, int(whole.cycles * CYCLE_LIMITS[mode]))
+
+
+def _search(scheduler: Scheduler, whole: Schedule, cycle_limit: int) -> Schedule:
+    best = whole
+    segments: tuple[Segment, ...] = ()
+    while True:
+        found = None
+        for candidate in _propose(scheduler, best, segments):
+            schedule = scheduler.build(candidate)
+            fits = schedule.cycles <= cycle_limit
+            better = (schedule.arena.byte_count, schedule.cycles) < (
+                (best if found is None else found[0]).arena.byte_count,
+                (best if found is None else found[0]).cycles,
+            )
+            if fits and better and schedule.arena.byte_count < best.arena.byte_count:
+                found = schedule, candidate
+        if found is None:
+            for segment in segments:
+                check_segment(scheduler.program, best.shared, segment)
+            return best
+        best, segments = found
+
+
+def _propose(scheduler: Scheduler, schedule: Schedule, segments: tuple[Segment, ...]) -> Iterator[tuple[Segment, ...]]:
+    """Segments around the unit that needs the most memory, in place of those that they overlap."""
+    peak = _find_peak(schedule)
+    count = len(scheduler.program.steps)
+    for first in range(max(0, peak.first - _REACH), peak.first + 1):
+        for last in range(peak.last, min(count, peak.last + _REACH + 1)):
+            if last == first:
+                continue
+            rest = tuple(old for old in segments if old.last < first or old.first > last)
+            if any(old.first < first <= old.last or old.first <= last < old.last for old in segments):
+                continue  # cuts a segment in two
+            rows = count_step_rows(scheduler.program, scheduler.program.steps[last])
+            for pace in PACES:
+                if pace > rows or -(-rows // pace) > MAX_TICKS:
+                    continue
+                segment = scheduler.plan(first, last, pace)
+                if segment is None:
+                    break  # at any pace
+                if _promises_less(scheduler, schedule, (*rest, segment)):
+                    yield tuple(sorted((*rest, segment), key=lambda item: item.first))
+
+
+def _promises_less(scheduler: Scheduler, schedule: Schedule, segments: Sequence[Segment]) -> bool:
+    """Whether the maps alone, without scratch, leave room for a smaller arena: quick, before anything is lowered."""
+    segment = segments[-1]
+    windows = sum(align(window.byte_count) for window in segment.windows.values())
+    return windows < schedule.arena.byte_count
+
+
+def _find_peak(schedule: Schedule) -> Unit:
+    """The unit at which the most bytes are alive."""
+    alive = [
+        sum(align(buffer.byte_count) for buffer in schedule.buffers if buffer.first <= number <= buffer.last)
+        for number in range(len(schedule.units))
+    ]
+    return schedule.units[alive.index(max(alive))]
+
+
+def _list_units(step_count: int, segments: Sequence[Segment]) -> tuple[Unit, ...]:
+    units, at = [], 0
+    for segment in sorted(segments, key=lambda item: item.first):
+        units += [Unit(index, index) for index in range(at, segment.first)]
+        units.append(Unit(segment.first, segment.last, segment))
+        at = segment.last + 1
+    return (*units, *(Unit(index, index) for index in range(at, step_count)))
+
+
+__all__ = ["CYCLE_LIMITS", "MEMORY_MODES", "Schedule", "Scheduler", "Unit", "find_lower_bound", "make_schedule"]

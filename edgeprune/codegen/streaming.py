@@ -1,0 +1,223 @@
+"""Row streaming: a run of steps computed a few rows at a time, keeping windows of rows instead of whole maps.
+
+A *segment* is a run of steps that all work row by row. Its last step sets the pace: `pace` rows of it are made in each
+tick. Going backwards, every other step must have made, by the end of tick i, as many rows as its readers need: a linear
+function of i, since windows slide by constant strides,
+
+    rows(i) = min(cap, slope * (i + 1) + offset),      rows(last tick) = cap.
+
+A tensor that nobody outside the segment reads lives in a window: the rows from the first that a reader still needs to the
+last that has been made. At the start of a tick what is no longer needed slides out (runtime/ep_stream.h). How many rows
+a window must hold is found by going through all ticks here, at compile time; nothing about sizes is left to chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from edgeprune.codegen.kernel import find_area
+from edgeprune.codegen.program import INPUT, OUTPUT, Program, Step
+from edgeprune.codegen.rows import RowWindow, find_row_window, is_row_reduction
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How many rows a step has made by the end of a tick."""
+
+    slope: int
+    offset: int
+    cap: int
+
+    def rows(self, tick: int, ticks: int) -> int:
+        if tick < 0:
+            return 0
+        return self.cap if tick == ticks - 1 else max(0, min(self.cap, self.slope * (tick + 1) + self.offset))
+
+
+@dataclass(frozen=True)
+class Window:
+    """A buffer of which only some rows exist.
+
+    rows: how many it holds at most. row_bytes: columns x stride. writers, readers: names of steps.
+    """
+
+    buffer: str
+    rows: int
+    row_bytes: int
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+
+    @property
+    def byte_count(self) -> int:
+        return self.rows * self.row_bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Steps `first` to `last` of a program, streamed.
+
+    pace: rows of the last step in each tick. progress, row_windows: by step name. windows: by buffer.
+    rows_per_call: the most rows that a step is asked for at once; a longer stretch is asked for in several calls.
+    moved_bytes: what sliding moves in one inference.
+    """
+
+    first: int
+    last: int
+    pace: int
+    ticks: int
+    progress: Mapping[str, Progress]
+    row_windows: Mapping[str, RowWindow]
+    windows: Mapping[str, Window]
+    rows_per_call: Mapping[str, int]
+    moved_bytes: int
+
+
+def count_step_rows(program: Program, step: Step) -> int:
+    """The rows a step makes in all; of a reduction, those it takes in."""
+    name = step.inputs[0] if is_row_reduction(program.graph, step.op) else step.output
+    return find_area(program.graph.tensors[name].shape).rows
+
+
+def plan_segment(program: Program, shared: Mapping[str, str], first: int, last: int, pace: int) -> Segment | None:
+    """Stream the steps `first`..`last` at `pace` rows of the last one; None where that cannot be.
+
+    shared: buffer -> the buffer whose memory it takes (memory.share_in_place).
+    """
+    steps = program.steps[first : last + 1]
+    row_windows: dict[str, RowWindow] = {}
+    for step in steps:
+        window = find_row_window(program.graph, step.op)
+        if window is None or (is_row_reduction(program.graph, step.op) and step is not steps[-1]):
+            return None
+        row_windows[step.name] = window
+    flow = _Flow(program, shared, first, last)
+    ticks = -(-count_step_rows(program, steps[-1]) // pace)
+    progress = _find_progress(program, flow, row_windows, pace, ticks)
+    if progress is None:
+        return None
+    windows, moved = _size_windows(program, flow, row_windows, progress, ticks)
+    rows_per_call = {
+        step.name: max(1, min(progress[step.name].slope, count_step_rows(program, step))) for step in steps
+    }
+    return Segment(first, last, pace, ticks, progress, row_windows, windows, rows_per_call, moved)
+
+
+class _Flow:
+    """Who writes and reads which buffer in a run of steps, and which buffers live in it alone."""
+
+    def __init__(self, program: Program, shared: Mapping[str, str], first: int, last: int) -> None:
+        self.program, self.shared = program, shared
+        self.steps = program.steps[first : last + 1]
+        outside = (*program.steps[:first], *program.steps[last + 1 :])
+        used_outside = {self.root(name) for step in outside for name in (*step.inputs, step.output)}
+        self.writers: dict[str, list[Step]] = {}
+        self.readers: dict[str, list[Step]] = {}
+        for step in self.steps:
+            self.writers.setdefault(self.root(step.output), []).append(step)
+            for root in dict.fromkeys(self.root(name) for name in step.inputs):
+                self.readers.setdefault(root, []).append(step)
+        self.windowed = [
+            root
+            for root in self.writers
+            if root not in used_outside
+            and root not in (INPUT, OUTPUT)
+            and root in self.readers
+            and self._has_rows(root)
+        ]
+
+    def root(self, tensor: str) -> str:
+        buffer = self.program.places[tensor].buffer
+        return self.shared.get(buffer, buffer)
+
+    def row_bytes(self, root: str) -> int:
+        tensor = self.writers[root][0].output
+        return find_area(self.program.graph.tensors[tensor].shape).columns * self.program.places[tensor].stride
+
+    def _has_rows(self, root: str) -> bool:
+        """Whether all that lies in the buffer has the same rows, side by side."""
+        names = {step.output for step in self.writers[root]}
+        names |= {name for step in self.readers[root] for name in step.inputs if self.root(name) == root}
+        size = self.row_bytes(root)
+        forms = set()
+        for name in names:
+            area, place = find_area(self.program.graph.tensors[name].shape), self.program.places[name]
+            forms.add((area.rows, area.columns * place.stride))
+            if place.offset + (area.columns - 1) * place.stride + area.channels > size:
+                return False
+        return len(forms) == 1
+
+
+def _find_progress(
+    program: Program, flow: _Flow, row_windows: Mapping[str, RowWindow], pace: int, ticks: int
+) -> dict[str, Progress] | None:
+    """Each step's progress, from the last step backwards; None where branches run at different paces."""
+    steps = flow.steps
+    progress = {steps[-1].name: Progress(pace, 0, count_step_rows(program, steps[-1]))}
+    for index in range(len(steps) - 2, -1, -1):
+        step, root = steps[index], flow.root(steps[index].output)
+        rows = count_step_rows(program, step)
+        demands = []
+        for reader in steps[index + 1 :]:
+            if root in {flow.root(name) for name in reader.inputs}:
+                window, made = row_windows[reader.name], progress[reader.name]
+                reach = window.size - window.stride - window.before
+                demands.append(
+                    (
+                        made.slope * window.stride,
+                        made.offset * window.stride + reach,
+                        window.rows_needed(made.cap, rows),
+                    )
+                )
+        leaves = root not in flow.windowed
+        if not demands:  # read after the segment only: keep the pace that its length asks for
+            demands.append((-(-rows // ticks), 0, rows))
+        if len({slope for slope, _, _ in demands}) > 1:
+            return None
+        cap = rows if leaves else max(cap for _, _, cap in demands)
+        progress[step.name] = Progress(demands[0][0], max(offset for _, offset, _ in demands), cap)
+    return progress
+
+
+def _size_windows(
+    program: Program,
+    flow: _Flow,
+    row_windows: Mapping[str, RowWindow],
+    progress: Mapping[str, Progress],
+    ticks: int,
+) -> tuple[dict[str, Window], int]:
+    """The windows, large enough for every tick, and the bytes that slide in all."""
+    windows, moved = {}, 0
+    for root in flow.windowed:
+        writers, readers = flow.writers[root], flow.readers[root]
+        rows = first = 0
+        for tick in range(ticks):
+            made = [progress[step.name].rows(tick - 1, ticks) for step in writers]
+            needed = [
+                row_windows[step.name].first_needed(progress[step.name].rows(tick - 1, ticks)) for step in readers
+            ]
+            start = max(first, min(*needed, *made) if tick else 0)
+            if start > first:
+                moved += (max(made) - start) * flow.row_bytes(root)
+            first = start
+            rows = max(rows, max(progress[step.name].rows(tick, ticks) for step in writers) - first)
+        names = tuple(step.name for step in writers), tuple(step.name for step in readers)
+        windows[root] = Window(root, rows, flow.row_bytes(root), *names)
+    return windows, moved
+
+
+def check_segment(program: Program, shared: Mapping[str, str], segment: Segment) -> None:
+    """Go through all ticks and see that each row is there when it is read; raises AssertionError (a fault of ours)."""
+    steps: Sequence[Step] = program.steps[segment.first : segment.last + 1]
+    flow = _Flow(program, shared, segment.first, segment.last)
+    for tick in range(segment.ticks):
+        for step in steps:
+            made = segment.progress[step.name].rows(tick, segment.ticks)
+            for name in step.inputs:
+                rows = find_area(program.graph.tensors[name].shape).rows
+                needed = segment.row_windows[step.name].rows_needed(made, rows)
+                for writer in flow.writers.get(flow.root(name), []):
+                    if writer is step or steps.index(writer) > steps.index(step):
+                        continue
+                    there = segment.progress[writer.name].rows(tick, segment.ticks)
+                    assert there >= needed, (tick, step.name, writer.name, there, needed)
