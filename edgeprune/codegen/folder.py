@@ -92,16 +92,17 @@ def _describe_model(content: FolderContent) -> dict[str, object]:
         "arena_bytes": content.arena_bytes,
         "ports": ports,
         "class_names": content.class_names,
-        "layout": ports[0]["shape"] + str(ports[0]["layout"]),
+        "layout": f"{ports[0]['shape']}{ports[0]['layout']}",
         "sources": content.sources,
         "has_assembly": any(source.endswith(".S") for source in content.sources),
         "gcc_flags": GCC_FLAGS[content.target.core],
     }
 
 
-def _describe_ports(graph: Graph, names: tuple[str, ...], title: str) -> list[dict[str, str]]:
+def _describe_ports(graph: Graph, names: tuple[str, ...], title: str) -> list[dict[str, object]]:
     """One entry for each input or output; the second and later ones are numbered."""
-    ports, offset = [], 0
+    ports: list[dict[str, object]] = []
+    offset = 0
     for number, name in enumerate(dict.fromkeys(names)):
         tensor = graph.tensors[name]
         assert tensor.quant is not None  # make_program takes int8 only

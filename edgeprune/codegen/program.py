@@ -19,8 +19,10 @@ INPUT, OUTPUT = "input", "output"  # the caller's buffers
 
 # Kinds that read and write whole pixels, so that their operands may be part of a wider map.
 _PIXELWISE = frozenset(
-    "conv_2d depthwise_conv_2d add sub mul max_pool_2d average_pool_2d mean relu relu6 relu_n1_to_1 leaky_relu prelu "
-    "logistic tanh elu hard_swish quantize concat".split()
+    {
+        *("conv_2d", "depthwise_conv_2d", "max_pool_2d", "average_pool_2d", "mean", "add", "sub", "mul", "concat"),
+        *("relu", "relu6", "relu_n1_to_1", "leaky_relu", "prelu", "logistic", "tanh", "elu", "hard_swish", "quantize"),
+    }
 )
 
 

@@ -8,7 +8,9 @@ from edgeprune.codegen.kernel import find_area
 from edgeprune.graph import Graph, Op
 from edgeprune.ops import same_padding
 
-_ELEMENTWISE = frozenset("relu relu6 relu_n1_to_1 leaky_relu prelu logistic tanh elu hard_swish quantize".split())
+_ELEMENTWISE = frozenset(
+    ("relu", "relu6", "relu_n1_to_1", "leaky_relu", "prelu", "logistic", "tanh", "elu", "hard_swish", "quantize")
+)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """Which steps are streamed, and what that costs: the choice between memory and instructions.
 
-`arena` keeps whole maps and shares their memory by lifetime. `streaming` looks for the segments (streaming.py) that need
-the least memory. `auto` does the same but takes only what costs little time.
+`arena` keeps whole maps and shares their memory by lifetime. `streaming` looks for the segments (streaming.py) that
+need the least memory. `auto` does the same but takes only what costs little time.
 
-The search begins with whole maps and, again and again, streams a run of steps around the unit that needs the most memory,
-as long as the total falls and the modelled cycles stay within the limit.
+The search begins with whole maps and, again and again, streams a run of steps around the unit that needs the most
+memory, as long as the total falls and the modelled cycles stay within the limit.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Unit:
 class Schedule:
     """A program ready to be written down as C.
 
-    lowered: by step name. shared: buffer -> the one whose memory it takes. arena: offsets of buffers, and of the scratch
-    ("scratch:<unit>") and state ("state:<step>") memory. cycles: modelled, to compare schedules by.
+    lowered: by step name. shared: buffer -> the one whose memory it takes. arena: offsets of buffers, and of the
+    scratch ("scratch:<unit>") and state ("state:<step>") memory. cycles: modelled, to compare schedules by.
     """
 
     program: Program

@@ -6,9 +6,9 @@ function of i, since windows slide by constant strides,
 
     rows(i) = min(cap, slope * (i + 1) + offset),      rows(last tick) = cap.
 
-A tensor that nobody outside the segment reads lives in a window: the rows from the first that a reader still needs to the
-last that has been made. At the start of a tick what is no longer needed slides out (runtime/ep_stream.h). How many rows
-a window must hold is found by going through all ticks here, at compile time; nothing about sizes is left to chance.
+A tensor that nobody outside the segment reads lives in a window: the rows from the first that a reader still needs to
+the last that has been made. At the start of a tick what is no longer needed slides out (runtime/ep_stream.h). How many
+rows a window must hold is found by going through all ticks here, at compile time; no size is left to chance.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Stand series up: time from the columns to the rows, so that kernels and streaming know only rows.
 
-A 1-D network is (1, 1, T, C) in the program. With height and width exchanged everywhere it is (1, T, 1, C): the bytes lie
-in memory as before, every op computes the same numbers, and a step in time is a row. Nothing is done to programs that
-have a feature map with more than one line.
+A 1-D network is (1, 1, T, C) in the program. With height and width exchanged everywhere it is (1, T, 1, C): the bytes
+lie in memory as before, every op computes the same numbers, and a step in time is a row. Nothing is done to programs
+that have a feature map with more than one line.
 """
 
 from __future__ import annotations
