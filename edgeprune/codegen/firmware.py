@@ -92,12 +92,8 @@ def generate_firmware(
     scheduler = Scheduler(program, target, portable=portable)
     schedules = {mode: make_schedule(scheduler, mode) for mode in dict.fromkeys(("arena", "streaming", memory))}
     schedule = schedules[memory]
-    runtime = _collect_runtime(schedule)
-    assembly = _emit_assembly(schedule)
     notice = f"/* Made by edgeprune {__version__} for {target.name}. SPDX-License-Identifier: 0BSD */\n"
-    files = {"model.c": emit_model_c(schedule, notice), **runtime}
-    if assembly:
-        files["model_kernels.S"] = assembly
+    files = assemble_files(schedule, notice)
     sources = tuple(name for name in files if name.endswith((".c", ".S")))
     content = FolderContent(
         target, graph, sources, schedule.arena.byte_count, normalization, class_names, golden_inputs
@@ -119,6 +115,13 @@ def generate_firmware(
         {item.layer: item.removed_outputs for item in dead if item.removed_outputs},
         sum(item.constant_bytes for item in schedule.lowered.values()),
     )
+
+
+def assemble_files(schedule: Schedule, notice: str) -> dict[str, str]:
+    """model.c with the runtime files and generated functions that it needs. notice: the comment at its head."""
+    files = {"model.c": emit_model_c(schedule, notice), **_collect_runtime(schedule)}
+    assembly = _emit_assembly(schedule)
+    return {**files, "model_kernels.S": assembly} if assembly else files
 
 
 def _collect_runtime(schedule: Schedule) -> dict[str, str]:

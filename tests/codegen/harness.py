@@ -5,13 +5,25 @@ from __future__ import annotations
 import ctypes
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
-from edgeprune.codegen.firmware import Firmware
+from edgeprune.codegen.emit import LAYER_PREFIX
+from edgeprune.codegen.firmware import Firmware, assemble_files
+from edgeprune.codegen.folder import FolderContent, render_folder
+from edgeprune.codegen.kernel import Kernel, Lowered
+from edgeprune.codegen.kernels import KERNELS
+from edgeprune.codegen.program import make_program
+from edgeprune.codegen.schedule import Schedule, Scheduler
+from edgeprune.codegen.upright import stand_up
 from edgeprune.graph import Graph
+from edgeprune.measure.cortex_m import EmulatedRun, build_elf, run_unicorn
 from edgeprune.reference import run_graph
+from edgeprune.target import Target
+from tests.random_graphs import make_inputs
 
 GUARD = 64  # bytes around each buffer that must stay as they were
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-Wno-unused-const-variable")
@@ -59,6 +71,56 @@ def run_library(firmware: Firmware, library: ctypes.CDLL, samples: np.ndarray) -
             buffer.check()
         outputs.append(target.content.copy())
     return np.stack(outputs)
+
+
+@dataclass(frozen=True, eq=False)
+class LayerRun:
+    """A program of few ops run on an emulated core, and what the reference says."""
+
+    lowered: tuple[Lowered, ...]
+    expected: np.ndarray
+    run: EmulatedRun
+    schedule: Schedule
+
+    @property
+    def worst_difference(self) -> int:
+        """In LSB."""
+        return int(np.abs(self.run.outputs.astype(int) - self.expected).max(initial=0))
+
+
+def run_layer(
+    graph: Graph,
+    target: Target,
+    *,
+    kernel: Kernel | None = None,
+    pace: int | None = None,
+    samples: int = 2,
+    seed: int = 0,
+    toolchain: str = "zig",
+) -> LayerRun:
+    """Run a small int8 program (NHWC, series with time on the columns as ever) on an emulated core.
+
+    kernel: the one to use for the ops that it fits; None for the choice by cost. pace: stream the whole program, so many
+    rows of the last op at a time; None for whole maps.
+    """
+    program = make_program(stand_up(graph))
+    kinds = {op.kind for op in program.graph.ops}
+    only = {} if kernel is None else {kind: (kernel, *KERNELS.get(kind, ())[-1:]) for kind in kinds}
+    with mock.patch.dict(KERNELS, only):  # type: ignore[arg-type]  # a dict, though its users see a Mapping
+        scheduler = Scheduler(program, target)
+        segment = None if pace is None else scheduler.plan(0, len(program.steps) - 1, pace)
+        assert pace is None or segment is not None, "this program cannot be streamed as a whole"
+        schedule = scheduler.build([segment] if segment is not None else [])
+    files = assemble_files(schedule, "")
+    content = FolderContent(target, graph, (), schedule.arena.byte_count, None, (), None)
+    files["model.h"] = render_folder(content, "")["model.h"]
+    inputs = make_inputs(graph, seed, samples)
+    for values in inputs.values():  # the extremes, which random values seldom are
+        values[0] = np.where(np.random.default_rng(seed).random(values[0].shape) < 0.5, -128, 127)
+    layers = [LAYER_PREFIX + step.name for step in program.steps]
+    built = build_elf(files, target, toolchain=toolchain)
+    run = run_unicorn(built, target, join_inputs(graph, inputs), layers=layers)
+    return LayerRun(tuple(schedule.lowered.values()), expect_outputs(graph, inputs), run, schedule)
 
 
 class _Guarded:
