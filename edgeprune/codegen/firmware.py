@@ -53,6 +53,7 @@ class Firmware:
     graph: the program that was compiled, upright, dead channels removed; its arithmetic is that of the given one.
     layers: in order of execution. arena_bytes: what the caller gives. mode: the memory mode asked for.
     choices: what the modes would cost, for the report. dead_channels: output channels removed, by layer.
+    constant_bytes: weights and tables of the layers. content: what the files around model.c were made from.
     """
 
     files: Mapping[str, str]
@@ -66,6 +67,7 @@ class Firmware:
     choices: tuple[MemoryChoice, ...]
     dead_channels: Mapping[str, int]
     constant_bytes: int
+    content: FolderContent
 
 
 def generate_firmware(
@@ -114,6 +116,7 @@ def generate_firmware(
         ),
         {item.layer: item.removed_outputs for item in dead if item.removed_outputs},
         sum(item.constant_bytes for item in schedule.lowered.values()),
+        content,
     )
 
 

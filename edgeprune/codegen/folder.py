@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import jinja2
 import numpy as np
 
+from edgeprune import __version__
 from edgeprune.artifacts import Normalization
 from edgeprune.codegen.kernel import find_area
 from edgeprune.graph import Graph
@@ -52,6 +53,35 @@ class FolderContent:
 
 def render_folder(content: FolderContent, notice: str) -> dict[str, str]:
     """File name -> text. notice: the comment at the head of each C file."""
+    environment = _make_environment()
+    values = {"notice": notice, **_describe_model(content), **_describe_normalization(content), **_make_golden(content)}
+    files = {name: environment.get_template(f"{name}.jinja").render(values) for name in _TEMPLATES}
+    return {**files, "README.md": render_readme(content)}
+
+
+@dataclass(frozen=True)
+class MeasuredSizes:
+    """Measured figures for the firmware's README. method: how they were got. rows: (what, value), as text."""
+
+    method: str
+    rows: tuple[tuple[str, str], ...]
+    sections: str
+
+
+def render_readme(content: FolderContent, measured: MeasuredSizes | None = None) -> str:
+    """The folder's README.md; with sizes and time where they have been measured."""
+    values = {
+        **_describe_model(content),
+        "model": content.graph.name,
+        "target": content.target,
+        "version": __version__,
+        "has_dsp": bool(content.target.dsp) and any(source.endswith(".S") for source in content.sources),
+        "measured": measured,
+    }
+    return _make_environment().get_template("README.md.jinja").render(values)
+
+
+def _make_environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("edgeprune.codegen"),
         undefined=jinja2.StrictUndefined,
@@ -61,8 +91,7 @@ def render_folder(content: FolderContent, notice: str) -> dict[str, str]:
         autoescape=False,  # C, not HTML; names from the model go through c_string or comments only
     )
     environment.filters["c_string"] = quote_c_string
-    values = {"notice": notice, **_describe_model(content), **_describe_normalization(content), **_make_golden(content)}
-    return {name: environment.get_template(f"{name}.jinja").render(values) for name in _TEMPLATES}
+    return environment
 
 
 def quote_c_string(text: str) -> str:
@@ -170,4 +199,4 @@ def _format_values(values: np.ndarray) -> str:
     return "\n".join("    " + ", ".join(flat[at : at + 24]) + "," for at in range(0, len(flat), 24))
 
 
-__all__ = ["GCC_FLAGS", "FolderContent", "quote_c_string", "render_folder"]
+__all__ = ["GCC_FLAGS", "FolderContent", "MeasuredSizes", "quote_c_string", "render_folder", "render_readme"]
