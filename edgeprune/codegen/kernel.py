@@ -111,7 +111,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class Assembly:
-    """A generated assembly function. The name says all that the text depends on, so that layers of one shape share it."""
+    """A generated assembly function. Its name says all that the text depends on: layers of one shape share it."""
 
     name: str
     text: str
