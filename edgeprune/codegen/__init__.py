@@ -4,9 +4,9 @@
           --emit_model_c--> model.c, with the runtime files and the assembly that its kernels need
 
 In the order of reading: `kernel` (what a kernel is), `upright` (time on the rows), `dead_channels` (what need not be
-computed), `program` (where tensors lie), `rows` and `streaming` (a few rows at a time), `memory` (the arena), `schedule`
-(the choice between memory and time), `emit` (C text), `folder` (header, self-test, build files), `firmware` (all of it).
-`kernels/` lowers ops to C calls, `runtime/` holds the C itself.
+computed), `program` (where tensors lie), `rows` and `streaming` (a few rows at a time), `memory` (the arena),
+`schedule` (the choice between memory and time), `emit` (C text), `folder` (header, self-test, build files), `firmware`
+(all of it). `kernels/` lowers ops to C calls, `runtime/` holds the C itself.
 """
 
 from edgeprune.codegen.firmware import Firmware, Layer, MemoryChoice, generate_firmware

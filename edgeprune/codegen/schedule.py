@@ -70,27 +70,28 @@ class Scheduler:
 
     def build(self, segments: Sequence[Segment] = ()) -> Schedule:
         """The schedule with these segments streamed and all else over whole maps."""
+        units, lowered, cycles, buffers = self._arrange(segments)
+        arena = plan_arena(buffers)
+        return Schedule(self.program, self.target, units, lowered, self._shared, buffers, arena, cycles)
+
+    def estimate(self, segments: Sequence[Segment]) -> tuple[int, int]:
+        """The least arena bytes that any placing could reach, and the modelled cycles; quick."""
+        _, _, cycles, buffers = self._arrange(segments)
+        return find_lower_bound(buffers), cycles
+
+    def _arrange(
+        self, segments: Sequence[Segment]
+    ) -> tuple[tuple[Unit, ...], dict[str, Lowered], int, tuple[Buffer, ...]]:
         units = _list_units(len(self.program.steps), segments)
         lowered = dict(self._whole)
         cycles = 0.0
         for segment in segments:
-            for name, rows in segment.rows_per_call.items():
-                step = next(step for step in self.program.steps if step.name == name)
-                lowered[name] = self._lower(step, rows)
+            for step in self.program.steps[segment.first : segment.last + 1]:
+                lowered[step.name] = self._lower(step, segment.rows_per_call[step.name])
             cycles += segment.ticks * (segment.last - segment.first + 1) * _CALL_CYCLES
             cycles += segment.moved_bytes * _MOVE_CYCLES
         cycles += sum(item.cycles for item in lowered.values())
-        buffers = self._list_buffers(units, lowered)
-        return Schedule(
-            self.program,
-            self.target,
-            units,
-            lowered,
-            self._shared,
-            buffers,
-            plan_arena(buffers),
-            round(cycles),
-        )
+        return units, lowered, round(cycles), self._list_buffers(units, lowered)
 
     def plan(self, first: int, last: int, pace: int) -> Segment | None:
         """A segment of this program (`streaming.plan_segment`)."""
@@ -146,21 +147,19 @@ def _search(scheduler: Scheduler, whole: Schedule, cycle_limit: int) -> Schedule
     best = whole
     segments: tuple[Segment, ...] = ()
     while True:
-        found = None
+        found: tuple[tuple[int, int], tuple[Segment, ...]] | None = None
         for candidate in _propose(scheduler, best, segments):
-            schedule = scheduler.build(candidate)
-            fits = schedule.cycles <= cycle_limit
-            better = (schedule.arena.byte_count, schedule.cycles) < (
-                (best if found is None else found[0]).arena.byte_count,
-                (best if found is None else found[0]).cycles,
-            )
-            if fits and better and schedule.arena.byte_count < best.arena.byte_count:
-                found = schedule, candidate
-        if found is None:
+            figures = scheduler.estimate(candidate)
+            fits = figures[0] < best.arena.byte_count and figures[1] <= cycle_limit
+            if fits and (found is None or figures < found[0]):
+                found = figures, candidate
+        schedule = None if found is None else scheduler.build(found[1])
+        if schedule is None or schedule.arena.byte_count >= best.arena.byte_count:
             for segment in segments:
                 check_segment(scheduler.program, best.shared, segment)
             return best
-        best, segments = found
+        assert found is not None
+        best, segments = schedule, found[1]
 
 
 def _propose(scheduler: Scheduler, schedule: Schedule, segments: tuple[Segment, ...]) -> Iterator[tuple[Segment, ...]]:
@@ -168,12 +167,10 @@ def _propose(scheduler: Scheduler, schedule: Schedule, segments: tuple[Segment, 
     peak = _find_peak(schedule)
     count = len(scheduler.program.steps)
     for first in range(max(0, peak.first - _REACH), peak.first + 1):
-        for last in range(peak.last, min(count, peak.last + _REACH + 1)):
-            if last == first:
-                continue
-            rest = tuple(old for old in segments if old.last < first or old.first > last)
+        for last in range(max(peak.last, first + 1), min(count, peak.last + _REACH + 1)):
             if any(old.first < first <= old.last or old.first <= last < old.last for old in segments):
-                continue  # cuts a segment in two
+                continue  # would cut a segment in two
+            rest = tuple(old for old in segments if old.last < first or old.first > last)
             rows = count_step_rows(scheduler.program, scheduler.program.steps[last])
             for pace in PACES:
                 if pace > rows or -(-rows // pace) > MAX_TICKS:
@@ -181,15 +178,9 @@ def _propose(scheduler: Scheduler, schedule: Schedule, segments: tuple[Segment, 
                 segment = scheduler.plan(first, last, pace)
                 if segment is None:
                     break  # at any pace
-                if _promises_less(scheduler, schedule, (*rest, segment)):
-                    yield tuple(sorted((*rest, segment), key=lambda item: item.first))
-
-
-def _promises_less(scheduler: Scheduler, schedule: Schedule, segments: Sequence[Segment]) -> bool:
-    """Whether the maps alone, without scratch, leave room for a smaller arena: quick, before anything is lowered."""
-    segment = segments[-1]
-    windows = sum(align(window.byte_count) for window in segment.windows.values())
-    return windows < schedule.arena.byte_count
+                if sum(align(window.byte_count) for window in segment.windows.values()) >= schedule.arena.byte_count:
+                    break  # a faster pace only needs larger windows
+                yield tuple(sorted((*rest, segment), key=lambda item: item.first))
 
 
 def _find_peak(schedule: Schedule) -> Unit:
@@ -210,4 +201,4 @@ def _list_units(step_count: int, segments: Sequence[Segment]) -> tuple[Unit, ...
     return (*units, *(Unit(index, index) for index in range(at, step_count)))
 
 
-__all__ = ["CYCLE_LIMITS", "MEMORY_MODES", "Schedule", "Scheduler", "Unit", "find_lower_bound", "make_schedule"]
+__all__ = ["CYCLE_LIMITS", "MEMORY_MODES", "Schedule", "Scheduler", "Unit", "make_schedule"]
