@@ -1,0 +1,120 @@
+"""Row streaming: every row is in its window when it is read, and no window is larger than it must be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgeprune.codegen.kernel import find_area
+from edgeprune.codegen.program import Program, Step, make_program
+from edgeprune.codegen.rows import RowWindow, find_row_window, is_row_reduction
+from edgeprune.codegen.streaming import Segment, check_segment, count_step_rows, plan_segment
+from edgeprune.codegen.upright import stand_up
+from tests.random_graphs import make_random_chain
+
+KINDS = ("conv_2d", "depthwise_conv_2d", "max_pool_2d", "add", "relu", "concat", "pad")
+
+
+def _list_segments(seed: int) -> list[tuple[Program, Segment]]:
+    program = make_program(stand_up(make_random_chain(seed, KINDS)))
+    alone = {name: name for name in program.buffer_bytes}
+    found = []
+    for first in range(len(program.steps)):
+        for last in range(first, len(program.steps)):
+            for pace in (1, 2, 5):
+                segment = plan_segment(program, alone, first, last, pace)
+                if segment is not None:
+                    found.append((program, segment))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_rows_are_in_their_windows_when_read(seed: int) -> None:
+    """The ticks are gone through with sets of rows, as the generated C goes through them with memory."""
+    for program, segment in _list_segments(seed):
+        check_segment(program, {}, segment)
+        _Simulation(program, segment).run()
+
+
+def test_there_are_segments_to_test() -> None:
+    segments = [segment for seed in range(25) for _, segment in _list_segments(seed)]
+    assert sum(len(segment.windows) > 1 for segment in segments) > 100
+    assert sum(segment.ticks > 3 for segment in segments) > 100
+
+
+class _Simulation:
+    """Which rows of each windowed buffer exist, by the step that wrote them."""
+
+    def __init__(self, program: Program, segment: Segment) -> None:
+        self.program, self.segment = program, segment
+        self.steps = program.steps[segment.first : segment.last + 1]
+        self.made = {step.name: 0 for step in self.steps}
+        self.first = dict.fromkeys(segment.windows, 0)
+        self.peak = dict.fromkeys(segment.windows, 0)
+
+    def run(self) -> None:
+        for tick in range(self.segment.ticks):
+            for buffer, window in self.segment.windows.items():
+                needs = [self.segment.row_windows[name].first_needed(self.made[name]) for name in window.readers]
+                keep = min(*needs, *(self.made[name] for name in window.writers))
+                self.first[buffer] = max(self.first[buffer], keep)
+            for step in self.steps:
+                goal = self.segment.progress[step.name].rows(tick, self.segment.ticks)
+                while self.made[step.name] < goal:
+                    rows = min(goal - self.made[step.name], self.segment.rows_per_call[step.name])
+                    self._read(step, rows)
+                    self.made[step.name] += rows
+                    self._check_room(step)
+        for step in self.steps:
+            if self.program.places[step.output].buffer not in self.segment.windows:
+                assert self.made[step.name] == count_step_rows(self.program, step)
+        for buffer, window in self.segment.windows.items():
+            assert self.peak[buffer] == window.rows  # not a row more than is used
+
+    def _read(self, step: Step, rows: int) -> None:
+        window = self.segment.row_windows[step.name]
+        for name in step.inputs:
+            buffer = self.program.places[name].buffer
+            height = find_area(self.program.graph.tensors[name].shape).rows
+            for row in range(self.made[step.name], self.made[step.name] + rows):
+                wanted = range(row * window.stride - window.before, row * window.stride - window.before + window.size)
+                for source in wanted:
+                    if 0 <= source < height and buffer in self.segment.windows:
+                        assert source >= self.first[buffer]
+                        for writer in self.segment.windows[buffer].writers:
+                            if self.steps.index(self._step(writer)) < self.steps.index(step):
+                                assert source < self.made[writer]
+
+    def _check_room(self, step: Step) -> None:
+        buffer = self.program.places[step.output].buffer
+        if buffer in self.segment.windows:
+            self.peak[buffer] = max(self.peak[buffer], self.made[step.name] - self.first[buffer])
+            assert self.made[step.name] - self.first[buffer] <= self.segment.windows[buffer].rows
+
+    def _step(self, name: str) -> Step:
+        return next(step for step in self.steps if step.name == name)
+
+
+def test_rows_needed_and_first_needed() -> None:
+    window = RowWindow(stride=2, before=1, size=5)
+    for made in range(1, 20):
+        last_row = made - 1
+        assert window.rows_needed(made, 1000) == last_row * 2 - 1 + 5
+        assert window.first_needed(made) == made * 2 - 1  # of the next row
+    assert window.rows_needed(0, 1000) == 0
+    assert window.first_needed(0) == 0
+    assert window.rows_needed(10, 7) == 7
+
+
+def test_what_cannot_be_streamed_has_no_window() -> None:
+    program = make_program(stand_up(make_random_chain(1, ("fully_connected", "conv_2d"))))
+    dense = [step for step in program.steps if step.op.kind == "fully_connected"]
+    assert dense
+    assert all(find_row_window(program.graph, step.op) is None for step in dense)
+    assert not any(is_row_reduction(program.graph, step.op) for step in program.steps)
+
+
+def test_paces_divide_the_rows_evenly() -> None:
+    for program, segment in _list_segments(3):
+        rows = count_step_rows(program, program.steps[segment.last])
+        assert segment.ticks == int(np.ceil(rows / segment.pace))
