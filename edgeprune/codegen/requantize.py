@@ -6,7 +6,7 @@ What TFLite Micro computes for an accumulator `a` = bias + sum w * (x - zero poi
     q = RoundingDivideByPOT(v, e)                                ties away from zero
     y = clamp(q + zero point of y, act_min, act_max)
 
-with m, shift = quantize_multiplier(s_x * s_w / s_y), left = max(shift, 0), e = max(-shift, 0). Three foldings, all exact:
+with m, shift = quantize_multiplier(s_x * s_w / s_y), left = max(shift, 0), e = max(-shift, 0). Three exact foldings:
 
 1. The zero point of x goes into the bias: a = (bias - z_x * sum w) + sum w * x. Taps in the padding count as x = z_x.
 

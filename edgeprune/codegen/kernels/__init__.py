@@ -8,9 +8,45 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgeprune.codegen.kernel import Call, Kernel, Lowered
+from edgeprune.codegen.kernels.portable_activations import (
+    CLAMPS,
+    LOOKUPS,
+    PortableClamp,
+    PortableLookup,
+    PortableSoftmax,
+)
+from edgeprune.codegen.kernels.portable_elementwise import PortableAdd, PortableMul, PortablePrelu
+from edgeprune.codegen.kernels.portable_layers import PortableConv2d, PortableDepthwiseConv2d, PortableFullyConnected
+from edgeprune.codegen.kernels.portable_movement import (
+    PortableConcat,
+    PortablePad,
+    PortableReshape,
+    PortableStridedSlice,
+    PortableTranspose,
+)
+from edgeprune.codegen.kernels.portable_pool import PortableMean, PortablePool
 from edgeprune.errors import UnsupportedModelError
 
-KERNELS: Mapping[str, tuple[Kernel, ...]] = {}
+KERNELS: Mapping[str, tuple[Kernel, ...]] = {
+    "conv_2d": (PortableConv2d(),),
+    "depthwise_conv_2d": (PortableDepthwiseConv2d(),),
+    "fully_connected": (PortableFullyConnected(),),
+    "add": (PortableAdd(),),
+    "sub": (PortableAdd(),),
+    "mul": (PortableMul(),),
+    "prelu": (PortablePrelu(),),
+    "max_pool_2d": (PortablePool(),),
+    "average_pool_2d": (PortablePool(),),
+    "mean": (PortableMean(),),
+    "softmax": (PortableSoftmax(),),
+    **{kind: (PortableLookup(),) for kind in LOOKUPS},
+    **{kind: (PortableClamp(), PortableLookup()) for kind in CLAMPS},
+    "concat": (PortableConcat(),),
+    "pad": (PortablePad(),),
+    "reshape": (PortableReshape(),),
+    "strided_slice": (PortableStridedSlice(),),
+    "transpose": (PortableTranspose(),),
+}
 
 
 def lower_call(call: Call, *, portable: bool = False) -> Lowered:

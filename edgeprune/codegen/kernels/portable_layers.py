@@ -1,0 +1,188 @@
+"""Portable C for layers with weights: conv_2d, depthwise_conv_2d, fully_connected."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeprune.codegen.kernel import Call, Constant, Kernel, Lowered
+from edgeprune.codegen.kernels.portable import (
+    REQUANTIZE_CYCLES,
+    SETUP_CYCLES,
+    fit_int16,
+    is_padded,
+    slide_fields,
+    split_pixels,
+)
+from edgeprune.codegen.requantize import LayerScales, encode_scales, get_zero_point, scale_layer
+
+_WIDE = ("x_rows", "group_weight", "pixels", "channels", "x_stride")  # int32_t in C
+
+
+class PortableFullyConnected(Kernel):
+    """One window over the whole input."""
+
+    def lower(self, call: Call) -> Lowered | None:
+        scales = scale_layer(call)
+        weight = call.inputs[1].data
+        assert weight is not None
+        dense = _lower_dense(call, scales, weight, groups=1)
+        if dense is None:
+            return None
+        fields, constants = dense
+        x = split_pixels(call.inputs[0])
+        fields |= {"pixels": x.pixels, "channels": x.channels, "x_stride": call.x_strides[0]}
+        if x.channels == call.x_strides[0]:  # one run
+            fields |= {"pixels": 1, "channels": x.pixels * x.channels}
+        if not fit_int16(fields, _WIDE):
+            return None
+        return Lowered(
+            kernel="portable",
+            function="ep_fully_connected",
+            fields=fields,
+            cycles=SETUP_CYCLES + _count_dense_cycles(*weight.shape),
+            constants=constants,
+            sources=("ep_fully_connected.c", "ep_dense.c", "ep_fixed_point.c"),
+        )
+
+
+class PortableConv2d(Kernel):
+    """Windows read in place inside the map, gathered at its edges; groups, strides, dilations."""
+
+    def lower(self, call: Call) -> Lowered | None:
+        weight = call.inputs[1].data
+        assert weight is not None
+        return _lower_conv(call, weight)
+
+
+class PortableDepthwiseConv2d(Kernel):
+    """Four channels at a time; with a depth multiplier it is a grouped convolution."""
+
+    def lower(self, call: Call) -> Lowered | None:
+        weight = call.inputs[1].data
+        assert weight is not None
+        if call.op.attrs["depth_multiplier"] != 1:
+            return _lower_conv(call, np.ascontiguousarray(weight.transpose(3, 1, 2, 0)))
+        scales = scale_layer(call)
+        pairs = encode_scales(scales)
+        if pairs is None:
+            return None
+        kernel_size = weight.shape[1], weight.shape[2]
+        slide = slide_fields(call, kernel_size)
+        dilation = call.op.attrs["dilation"]
+        # in the order of the C structure
+        fields: dict[str, int | str] = {
+            "weight": f"{call.name}_weight",
+            "bias": f"{call.name}_bias",
+            "scale": f"{call.name}_scale",
+            "x_rows": slide.pop("x_rows"),
+            "scale_step": 2 if len(pairs) > 2 else 0,
+            "channels": call.x.channels,
+            **slide,
+            "dilation_rows": dilation[0],
+            "dilation_columns": dilation[1],
+            "y_zero_point": scales.zero_point,
+            "x_zero_point": get_zero_point(call.inputs[0]),
+            "act_min": scales.act_min,
+            "act_max": scales.act_max,
+        }
+        if not fit_int16(fields, _WIDE):
+            return None
+        taps = kernel_size[0] * kernel_size[1]
+        blocks = -(-call.x.channels // 4) if call.x.channels >= 4 else call.x.channels
+        work = blocks * (40 + (17 if call.x.channels >= 4 else 8) * taps) + call.x.channels * (8 + REQUANTIZE_CYCLES)
+        return Lowered(
+            kernel="portable",
+            function="ep_depthwise_conv_2d",
+            fields=fields,
+            cycles=SETUP_CYCLES + call.y.pixels * (90 + work),
+            constants=(
+                Constant(f"{call.name}_weight", "int8_t", weight.reshape(-1)),
+                Constant(f"{call.name}_bias", "int32_t", scales.bias.astype(np.int32)),
+                Constant(f"{call.name}_scale", "int32_t", pairs),
+            ),
+            sources=("ep_depthwise_conv_2d.c", "ep_fixed_point.c"),
+        )
+
+
+def _lower_conv(call: Call, weight_ohwi: np.ndarray) -> Lowered | None:
+    """weight_ohwi: (output channels, kernel rows, kernel columns, input channels of a group)."""
+    channels_out, *kernel, group_in = weight_ohwi.shape
+    kernel_size = kernel[0], kernel[1]
+    groups = call.x.channels // group_in
+    scales = scale_layer(call)
+    dense = _lower_dense(call, scales, weight_ohwi.reshape(channels_out, -1), groups)
+    if dense is None:
+        return None
+    fields, constants = dense
+    dilation = call.op.attrs["dilation"]
+    touching = kernel_size[1] == 1 or (dilation[1] == 1 and call.x_strides[0] == group_in)
+    is_direct = groups == 1 and touching
+    taps = kernel_size[0] * kernel_size[1] * group_in
+    slide = slide_fields(call, kernel_size)
+    fields |= {
+        "group_weight": taps * (channels_out // groups),
+        **slide,
+        "groups": groups,
+        "channels": group_in,
+        "dilation_rows": dilation[0],
+        "dilation_columns": dilation[1],
+        "x_zero_point": get_zero_point(call.inputs[0]),
+        "is_direct": int(is_direct),
+    }
+    if not fit_int16({**fields, "x_stride": slide["x_stride"]}, ("x_rows", "group_weight")):
+        return None
+    gather = 0 if is_direct else groups * (20 + kernel_size[0] * kernel_size[1] * (24 + 2 * group_in))
+    work = groups * _count_dense_cycles(channels_out // groups, taps)
+    return Lowered(
+        kernel="portable",
+        function="ep_conv_2d",
+        fields=fields,
+        cycles=SETUP_CYCLES + call.y.pixels * (30 + gather + work),
+        constants=constants,
+        sources=("ep_conv_2d.c", "ep_dense.c", "ep_bytes.c", "ep_fixed_point.c"),
+        scratch_bytes=0 if is_direct and not is_padded(call, kernel_size) else taps,
+    )
+
+
+def _lower_dense(
+    call: Call, scales: LayerScales, weight: np.ndarray, groups: int
+) -> tuple[dict[str, int | str], tuple[Constant, ...]] | None:
+    """The fields and constants of C's ep_dense; None where they don't fit. weight: (output channels, taps)."""
+    pairs = encode_scales(scales)
+    if pairs is None:
+        return None
+    fields: dict[str, int | str] = {
+        "dense.weight": f"{call.name}_weight",
+        "dense.bias": f"{call.name}_bias",
+        "dense.scale": f"{call.name}_scale",
+        "dense.scale_step": 2 if len(pairs) > 2 else 0,
+        "dense.channels": len(weight) // groups,
+        "dense.zero_point": scales.zero_point,
+        "dense.act_min": scales.act_min,
+        "dense.act_max": scales.act_max,
+    }
+    interleaved = np.concatenate([interleave_channels(part) for part in np.split(weight, groups)])
+    constants = (
+        Constant(f"{call.name}_weight", "int8_t", interleaved),
+        Constant(f"{call.name}_bias", "int32_t", scales.bias.astype(np.int32)),
+        Constant(f"{call.name}_scale", "int32_t", pairs),
+    )
+    return fields, constants
+
+
+def interleave_channels(weight: np.ndarray) -> np.ndarray:
+    """(channels, taps) as ep_dense reads them: fours of channels as [tap][4], the rest as [tap]; flat.
+
+    >>> interleave_channels(np.arange(10).reshape(5, 2))
+    array([0, 2, 4, 6, 1, 3, 5, 7, 8, 9])
+    """
+    channels, taps = weight.shape
+    whole = channels - channels % 4
+    blocks = weight[:whole].reshape(-1, 4, taps).transpose(0, 2, 1)
+    return np.concatenate([blocks.reshape(-1), weight[whole:].reshape(-1)])
+
+
+def _count_dense_cycles(channels: int, taps: int) -> int:
+    """Modelled cycles of ep_compute_dense."""
+    fours, rest = divmod(channels, 4)
+    return 35 + fours * (30 + round(2.6 * 4 * taps)) + rest * (20 + 8 * taps) + channels * REQUANTIZE_CYCLES
