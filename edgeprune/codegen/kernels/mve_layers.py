@@ -22,15 +22,15 @@ def find_form(scales: LayerScales) -> int:
     return CLAMPED if scales.clamps_negatives else RIGHT
 
 
-def lower_scales(name: str, scales: LayerScales) -> tuple[dict[str, int | str], tuple[Constant, ...]]:
-    """The fields of an ep_mve_scales named `scales`, and their constants."""
+def lower_scales(name: str, scales: LayerScales, prefix: str = "") -> tuple[dict[str, int | str], tuple[Constant, ...]]:
+    """The fields of an ep_mve_scales named `<prefix>scales`, and their constants."""
     fields: dict[str, int | str] = {
-        "scales.multiplier": f"{name}_multiplier",
-        "scales.shift": f"{name}_shift",
-        "scales.zero": scales.zero_point,
-        "scales.act_min": scales.act_min,
-        "scales.act_max": scales.act_max,
-        "scales.form": find_form(scales),
+        f"{prefix}scales.multiplier": f"{name}_multiplier",
+        f"{prefix}scales.shift": f"{name}_shift",
+        f"{prefix}scales.zero": scales.zero_point,
+        f"{prefix}scales.act_min": scales.act_min,
+        f"{prefix}scales.act_max": scales.act_max,
+        f"{prefix}scales.form": find_form(scales),
     }
     constants = (
         Constant(f"{name}_multiplier", "int32_t", scales.multiplier.astype(np.int32)),
@@ -39,25 +39,37 @@ def lower_scales(name: str, scales: LayerScales) -> tuple[dict[str, int | str], 
     return fields, constants
 
 
-def lower_dot(name: str, weight: np.ndarray, scales: LayerScales) -> tuple[dict[str, int | str], tuple[Constant, ...]]:
-    """Fields `weight`, `bias` and `scales` of a layer made of dot products, and their constants.
+def lower_dot(
+    name: str, weight: np.ndarray, scales: LayerScales, groups: int = 1
+) -> tuple[dict[str, int | str], tuple[Constant, ...]]:
+    """The fields of an ep_mve_layer named `layer`, and their constants.
 
-    weight: int8, output channels first, as it is to lie in memory.
+    weight: int8 (output channels of all groups, length), as it is to lie in memory.
     """
-    fields, constants = lower_scales(name, scales)
+    fields, constants = lower_scales(name, scales, "layer.")
     bias = np.concatenate([scales.bias, np.zeros(_BIASES_BEYOND, np.int64)]).astype(np.int32)
+    channels, length = weight.shape
     return (
-        {"weight": f"{name}_weight", "bias": f"{name}_bias", **fields},
+        {
+            "layer.weight": f"{name}_weight",
+            "layer.bias": f"{name}_bias",
+            **fields,
+            "layer.length": length,
+            "layer.channels": channels // groups,
+        },
         (Constant(f"{name}_weight", "int8_t", weight), Constant(f"{name}_bias", "int32_t", bias), *constants),
     )
 
 
-def count_dot_instructions(pixels: int, length: int, channels: int) -> int:
-    """Instructions of ep_mve_dot_pixels for a row of pixels; measured: within 10 %."""
+def count_dot_instructions(runs: int, pixels: int, length: int, channels: int) -> int:
+    """Instructions of `runs` calls of ep_mve_dot_run for `pixels` pixels each; measured: within 10 %."""
     chunks = -(-length // 16)
-    single = 90 + -(-channels // 4) * (13 + 10 * chunks + 14)
-    triple = 130 + -(-channels // 2) * (19 + 12 * chunks) + channels * 6
-    return pixels // 3 * triple + (single if pixels % 3 == 1 else 0) + (triple if pixels % 3 == 2 else 0)
+    tiles = -(-channels // 64)
+    odd = channels % 2
+    triple = tiles * 110 + (channels // 2 + odd) * (18 + 12 * chunks) + channels * 6 + odd * 60
+    single = tiles * 90 + -(-channels // 4) * (13 + 10 * chunks + 12) + (60 if channels % 4 else 0)
+    whole, rest = divmod(pixels, 3)
+    return runs * (tiles * 60 + whole * triple + (0, single, triple)[rest])
 
 
 class MveConv2D(Kernel):
@@ -72,15 +84,23 @@ class MveConv2D(Kernel):
         groups = call.x.channels // channels_in
         stride, dilation = call.op.attrs["stride"], call.op.attrs["dilation"]
         pads = find_padding(call, (kernel_rows, kernel_columns))
+        function = _choose_function(call, weight.shape, groups, pads)
         length = kernel_rows * kernel_columns * channels_in
-        in_place = _lies_in_place(call, weight.shape, groups)
-        gathers = not in_place or any(map(any, pads))
-        layer_fields, constants = lower_dot(call.name, weight, scale_layer(call))
+        in_columns = weight.transpose(0, 2, 1, 3)  # kernel columns outermost, as lines have them
+        ordered = np.ascontiguousarray(weight if function == SERIES else in_columns).reshape(channels_out, length)
+        layer_fields, constants = lower_dot(call.name, ordered, scale_layer(call), groups)
+        column_bytes = kernel_rows * channels_in
+        line_columns = min(call.y.columns, max(1, (LINE_BYTES // column_bytes - kernel_columns) // stride[1] + 1))
+        patch_bytes = {
+            POINTS: 0,
+            SERIES: 3 * length if any(pads[0]) else 0,
+            LINES: ((line_columns - 1) * stride[1] + kernel_columns) * column_bytes,
+            PATCHES: 3 * length,
+        }[function]
         fields: dict[str, int | str] = {
             **layer_fields,
             **list_map_fields(call.x, call.x_strides[0], call.y, call.y_stride),
             "channels_in": channels_in,
-            "channels_out": channels_out // groups,
             "groups": groups,
             "kernel_rows": kernel_rows,
             "kernel_columns": kernel_columns,
@@ -91,21 +111,53 @@ class MveConv2D(Kernel):
             "pad_top": pads[0][0],
             "pad_left": pads[1][0],
             "x_zero": get_zero_point(call.inputs[0]),
-            "in_place": int(in_place),
+            "line_columns": line_columns,
         }
-        pixels = call.y.pixels
-        gathering = 0 if in_place else pixels * groups * (20 + kernel_rows * (25 + length // kernel_rows // 5))
         return Lowered(
-            kernel="Helium convolution, 3 pixels x 2 channels",
-            function="ep_mve_conv",
+            kernel=f"Helium convolution ({function.rpartition('_')[2]})",
+            function=function,
             fields=fields,
             constants=constants,
             sources=("ep_mve_conv.c", *DOT_SOURCES),
-            scratch_bytes=TILE_BYTES + (-(-3 * length // 8) * 8 if gathers else 0),
-            cycles=pixels * 40
-            + gathering
-            + groups * count_dot_instructions(pixels, length, channels_out // groups),
+            scratch_bytes=TILE_BYTES + -(-patch_bytes // 8) * 8,
+            cycles=_count_conv(call, function, groups, line_columns),
         )
+
+
+POINTS, SERIES, LINES, PATCHES = (f"ep_mve_conv_{way}" for way in ("points", "series", "lines", "patches"))
+LINE_BYTES = 2048  # scratch for a line, where one column fits
+
+
+def _choose_function(
+    call: Call, weight_shape: tuple[int, ...], groups: int, pads: tuple[tuple[int, int], tuple[int, int]]
+) -> str:
+    """Which of the functions of ep_mve_conv.c copies least."""
+    _, kernel_rows, kernel_columns, channels_in = weight_shape
+    dilation = call.op.attrs["dilation"]
+    if (kernel_rows, kernel_columns) == (1, 1):
+        return POINTS
+    if kernel_columns == call.x.columns and call.y.columns == 1 and not any(pads[1]):  # a series: rows alone slide
+        lies_so = groups == 1 and call.x_strides[0] == channels_in and dilation[0] == 1
+        return SERIES if lies_so and (dilation[1] == 1 or kernel_columns == 1) else PATCHES
+    return LINES if dilation[1] == 1 else PATCHES
+
+
+def _count_conv(call: Call, function: str, groups: int, line_columns: int) -> int:
+    """Instructions of one inference."""
+    channels_out, kernel_rows, kernel_columns, channels_in = call.inputs[1].shape
+    length, channels = kernel_rows * kernel_columns * channels_in, channels_out // groups
+    rows, columns = call.y.rows, call.y.columns
+    copy = 8 + 3 * -(-channels_in // 16)  # instructions to copy the channels of a pixel
+    if function == LINES:
+        tiles = -(-columns // line_columns)
+        gathered = (columns + tiles * (kernel_columns - 1)) * min(copy, 6 if channels_in <= 16 else copy)
+        lines = rows * groups * (kernel_rows * (gathered + 60) + 60)
+        return lines + count_dot_instructions(rows * groups * tiles, -(-columns // tiles), length, channels)
+    if function == PATCHES:
+        gathering = rows * columns * groups * (30 + kernel_rows * kernel_columns * (12 + copy))
+        return gathering + count_dot_instructions(-(-rows * columns // 3) * groups, 3, length, channels)
+    calls = -(-rows // call.rows)
+    return groups * count_dot_instructions(calls, -(-rows * columns // calls), length, channels)
 
 
 class MveFullyConnected(Kernel):
@@ -116,16 +168,15 @@ class MveFullyConnected(Kernel):
             return None
         weight = call.inputs[1].data
         assert weight is not None
-        outputs, inputs = weight.shape
         fields, constants = lower_dot(call.name, weight, scale_layer(call))
         return Lowered(
-            kernel="Helium fully connected, 4 outputs",
+            kernel="Helium fully connected",
             function="ep_mve_fc",
-            fields={**fields, "inputs": inputs, "outputs": outputs},
+            fields=fields,
             constants=constants,
             sources=("ep_mve_fc.c", *DOT_SOURCES),
             scratch_bytes=TILE_BYTES,
-            cycles=50 + count_dot_instructions(1, inputs, outputs),
+            cycles=50 + count_dot_instructions(1, 1, weight.shape[1], weight.shape[0]),
         )
 
 
@@ -147,16 +198,3 @@ def find_padding(call: Call, kernel_size: tuple[int, int]) -> tuple[tuple[int, i
     stride, dilation = call.op.attrs["stride"], call.op.attrs.get("dilation", (1, 1))
     rows = same_padding(call.x.rows, kernel_size[0], stride[0], dilation[0])
     return rows, same_padding(call.x.columns, kernel_size[1], stride[1], dilation[1])
-
-
-def _lies_in_place(call: Call, weight_shape: tuple[int, ...], groups: int) -> bool:
-    """Whether the input bytes of a patch inside the map lie side by side, in the order of the weights."""
-    _, kernel_rows, kernel_columns, channels_in = weight_shape
-    if (kernel_rows, kernel_columns) == (1, 1):
-        return True
-    if groups != 1 or call.x_strides[0] != channels_in:
-        return False
-    dilation = call.op.attrs["dilation"]
-    one_row = kernel_rows == 1 and dilation[1] == 1
-    whole_rows = kernel_columns == call.x.columns and dilation[0] == 1 and (dilation[1] == 1 or kernel_columns == 1)
-    return one_row or whole_rows

@@ -33,4 +33,36 @@ static inline int8_t *ep_mve_fill(int8_t *to, int32_t value, int32_t bytes) {
     return end;
 }
 
+/* Pixels of `channels` bytes, to_step bytes apart, from pixels from_step apart. Answers the end: to + count * to_step. */
+static inline int8_t *ep_mve_copy_pixels(int8_t *to, int32_t to_step, const int8_t *from, int32_t from_step,
+                                         int32_t channels, int32_t count) {
+    if (channels > 16) {
+        for (; count > 0; count--, to += to_step, from += from_step) {
+            ep_mve_copy(to, from, channels);
+        }
+        return to;
+    }
+    __asm__ volatile("vctp.8 %[channels]\n"
+                     "wls lr, %[count], 2f\n"
+                     "1:\n"
+                     "vpstt\n"
+                     "vldrbt.8 q0, [%[from]]\n"
+                     "vstrbt.8 q0, [%[to]]\n"
+                     "add %[from], %[from_step]\n"
+                     "add %[to], %[to_step]\n"
+                     "le lr, 1b\n"
+                     "2:\n"
+                     : [from] "+r"(from), [to] "+r"(to)
+                     : [channels] "r"(channels), [count] "r"(count), [from_step] "r"(from_step), [to_step] "r"(to_step)
+                     : "q0", "lr", "memory");
+    return to;
+}
+
+static inline int8_t *ep_mve_fill_pixels(int8_t *to, int32_t step, int32_t value, int32_t channels, int32_t count) {
+    for (; count > 0; count--, to += step) {
+        ep_mve_fill(to, value, channels);
+    }
+    return to;
+}
+
 #endif

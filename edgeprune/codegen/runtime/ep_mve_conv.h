@@ -5,16 +5,13 @@
 #include "ep_mve_dot.h"
 
 typedef struct {
-    const int8_t *weight; /* output channels x kernel rows x kernel columns x input channels of a group */
-    const int32_t *bias;  /* with the input's zero point folded in; three more values are read, not used */
-    ep_mve_scales scales;
+    ep_mve_layer layer; /* of the first group; weights: output channels x kernel columns x kernel rows x input channels */
     int32_t x_rows;
     int32_t x_columns;
     int32_t x_stride;
     int32_t y_columns;
     int32_t y_stride;
     int32_t channels_in; /* of a group */
-    int32_t channels_out;
     int32_t groups;
     int32_t kernel_rows;
     int32_t kernel_columns;
@@ -25,9 +22,26 @@ typedef struct {
     int32_t pad_top;
     int32_t pad_left;
     int32_t x_zero;
-    int32_t in_place; /* a patch inside the map lies in memory as the weights do */
+    int32_t line_columns; /* ep_mve_conv_lines: output columns whose patches are made at a time */
 } ep_mve_conv_op;
 
-void ep_mve_conv(const ep_mve_conv_op *op, const ep_call *call);
+/* Kernels of one pixel. */
+void ep_mve_conv_points(const ep_mve_conv_op *op, const ep_call *call);
+
+/* Series: kernels as wide as the map, no dilation, pixels side by side: patches inside lie in memory as they are.
+ * scratch: sums (EP_MVE_TILE_BYTES), three patches. */
+void ep_mve_conv_series(const ep_mve_conv_op *op, const ep_call *call);
+
+/* Columns without dilation: the input rows of an output row are interleaved into a line, on which patches overlap.
+ * scratch: sums, the line. */
+void ep_mve_conv_lines(const ep_mve_conv_op *op, const ep_call *call);
+
+/* Anything: patch by patch. scratch: sums, three patches. */
+void ep_mve_conv_patches(const ep_mve_conv_op *op, const ep_call *call);
+
+typedef ep_mve_conv_op ep_mve_conv_points_op;
+typedef ep_mve_conv_op ep_mve_conv_series_op;
+typedef ep_mve_conv_op ep_mve_conv_lines_op;
+typedef ep_mve_conv_op ep_mve_conv_patches_op;
 
 #endif

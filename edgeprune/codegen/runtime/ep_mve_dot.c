@@ -128,7 +128,7 @@ __asm__(EP_ASM_FUNCTION(ep_mve_dot_1x4)
     "vshr.s32 q3, q3, #31\n"                                                                                           \
     "vadd.i32 q2, q2, q3\n"                                                                                            \
     "vrshl.s32 q2, q2, q1\n"                                                                                           \
-    "vqadd.s32 q2, q2, r10\n"                                                                                          \
+    "vadd.i32 q2, q2, r10\n"                                                                                           \
     "vmax.s32 q2, q2, q6\n"                                                                                            \
     "vmin.s32 q2, q2, q7\n"                                                                                            \
     "vstrb.32 q2, [r4], #4\n"
@@ -160,17 +160,13 @@ EP_ASM_REQUANTIZE(ep_mve_requantize_1_any, EP_ASM_OUTPUT_ANY);
 
 static void requantize(ep_mve_outputs *outputs, int32_t pixels, int32_t form) {
     if (form == EP_MVE_ANY) {
-        ep_mve_requantize_1_any(outputs);
-        if (pixels > 1) {
-            outputs->sums += EP_MVE_TILE;
-            outputs->y0 = outputs->y1;
+        int8_t *const y[3] = {outputs->y0, outputs->y1, outputs->y2};
+        for (int32_t i = 0; i < pixels; i++) {
+            outputs->y0 = y[i];
             ep_mve_requantize_1_any(outputs);
-        }
-        if (pixels > 2) {
             outputs->sums += EP_MVE_TILE;
-            outputs->y0 = outputs->y2;
-            ep_mve_requantize_1_any(outputs);
         }
+        outputs->sums -= pixels * EP_MVE_TILE;
     } else if (form == EP_MVE_RIGHT) {
         (pixels == 1 ? ep_mve_requantize_1_right : ep_mve_requantize_3_right)(outputs);
     } else {
@@ -178,55 +174,85 @@ static void requantize(ep_mve_outputs *outputs, int32_t pixels, int32_t form) {
     }
 }
 
-/* Sums for `channels` channels, `width` (2 or 4) at a time; the last ones overlap those before, or stand alone. */
-static void sum_channels(void (*function)(const ep_mve_dot *), ep_mve_dot *dot, int32_t channels, int32_t width) {
+/* Sums of the channels of `dot`, `width` (2 or 4) at a time, all or but for a rest; the rest overlaps those before, or
+ * stands alone, its weight counting for all `width`. */
+static void sum_channels(void (*function)(const ep_mve_dot *), const ep_mve_dot *dot, int32_t channels, int32_t width) {
     int32_t whole = channels & -width;
-    const int8_t *weight = dot->weight;
-    const int32_t *bias = dot->bias;
-    int32_t *sums = dot->sums;
     if (whole) {
-        dot->sums_end = sums + whole;
         function(dot);
     }
     if (whole == channels) {
         return;
     }
-    if (whole) {
-        int32_t first = channels - width;
-        dot->weight = weight + first * dot->weight_step;
-        dot->bias = bias + first;
-        dot->sums = sums + first;
-        dot->sums_end = dot->sums + width;
-        function(dot);
-        return;
+    ep_mve_dot rest = *dot;
+    int32_t at = channels - width;
+    if (at < 0) {
+        at = 0;
+        rest.weight_step = 0;
     }
-    int32_t step = dot->weight_step;
-    dot->weight_step = 0;
-    for (int32_t channel = 0; channel < channels; channel++) { /* the function's other channels are written over */
-        dot->weight = weight + channel * step;
-        dot->bias = bias + channel;
-        dot->sums = sums + channel;
-        dot->sums_end = dot->sums + width;
-        function(dot);
+    for (; at < channels; at++) {
+        rest.weight = dot->weight + at * dot->weight_step;
+        rest.bias = dot->bias + at;
+        rest.sums = dot->sums + at;
+        rest.sums_end = rest.sums + width;
+        function(&rest);
+        if (rest.weight_step) {
+            return;
+        }
     }
-    dot->weight_step = step;
 }
 
-void ep_mve_dot_pixels(const int8_t *const x[3], int8_t *const y[3], int32_t pixels, const int8_t *weight,
-                       int32_t length, int32_t channels, const int32_t *bias, const ep_mve_scales *scales,
-                       int32_t first_channel, int32_t *sums) {
-    for (int32_t first = 0; first < channels; first += EP_MVE_TILE) {
-        int32_t count = channels - first < EP_MVE_TILE ? channels - first : EP_MVE_TILE;
-        ep_mve_dot dot = {x[0], x[1], x[2], weight + first * length, bias + first, sums, sums, length, length};
-        if (pixels == 1) {
-            sum_channels(ep_mve_dot_1x4, &dot, count, 4);
-        } else {
-            sum_channels(ep_mve_dot_3x2, &dot, count, 2);
-        }
-        int32_t at = first_channel + first;
-        ep_mve_outputs outputs = {sums,         scales->multiplier + at, scales->shift + at, y[0] + first,
-                                  y[1] + first, y[2] + first,            count,              scales->zero,
-                                  scales->act_min, scales->act_max};
-        requantize(&outputs, pixels, scales->form);
+/* The channels of one tile, at most EP_MVE_TILE. */
+static void run_tile(const ep_mve_layer *layer, const int8_t *x, int32_t x_step, int8_t *y, int32_t y_step,
+                     int32_t pixels, int32_t *sums) {
+    int32_t channels = layer->channels;
+    int32_t width = pixels == 1 ? 4 : 2;
+    ep_mve_dot dot = {x,    x, x, layer->weight, layer->bias, sums, sums + (channels & -width), layer->length,
+                      layer->length};
+    ep_mve_outputs outputs = {sums,     layer->scales.multiplier, layer->scales.shift,   y, y, y,
+                              channels, layer->scales.zero,       layer->scales.act_min, layer->scales.act_max};
+    while (pixels > 1) { /* two pixels: the second one twice */
+        int32_t third = pixels == 2 ? 1 : 2;
+        dot.x0 = x;
+        dot.x1 = x + x_step;
+        dot.x2 = x + third * x_step;
+        sum_channels(ep_mve_dot_3x2, &dot, channels, 2);
+        outputs.y0 = y;
+        outputs.y1 = y + y_step;
+        outputs.y2 = y + third * y_step;
+        requantize(&outputs, third + 1, layer->scales.form);
+        x += 3 * x_step;
+        y += 3 * y_step;
+        pixels -= third + 1;
+    }
+    if (pixels == 1) {
+        dot.x0 = x;
+        dot.sums_end = sums + (channels & -4);
+        sum_channels(ep_mve_dot_1x4, &dot, channels, 4);
+        outputs.y0 = y;
+        requantize(&outputs, 1, layer->scales.form);
+    }
+}
+
+static ep_mve_layer find_channels(const ep_mve_layer *layer, int32_t first, int32_t count) {
+    ep_mve_layer part = *layer;
+    part.weight += first * layer->length;
+    part.bias += first;
+    part.scales.multiplier += first;
+    part.scales.shift += first;
+    part.channels = count;
+    return part;
+}
+
+ep_mve_layer ep_mve_find_group(const ep_mve_layer *layer, int32_t group) {
+    return find_channels(layer, group * layer->channels, layer->channels);
+}
+
+void ep_mve_dot_run(const ep_mve_layer *layer, const int8_t *x, int32_t x_step, int8_t *y, int32_t y_step,
+                    int32_t pixels, int32_t *sums) {
+    for (int32_t first = 0; first < layer->channels; first += EP_MVE_TILE) {
+        int32_t count = layer->channels - first < EP_MVE_TILE ? layer->channels - first : EP_MVE_TILE;
+        ep_mve_layer tile = find_channels(layer, first, count);
+        run_tile(&tile, x, x_step, y + first, y_step, pixels, sums);
     }
 }

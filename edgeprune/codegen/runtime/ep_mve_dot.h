@@ -61,11 +61,20 @@ void ep_mve_requantize_1_clamped(const ep_mve_outputs *outputs);
 void ep_mve_requantize_1_right(const ep_mve_outputs *outputs);
 void ep_mve_requantize_1_any(const ep_mve_outputs *outputs);
 
-/* Up to three pixels of a convolution with all output channels of a group: x are their patches (equal pointers where
- * there are fewer pixels, with y equal as well), bias and scales are those of the group's first channel.
- * bias: readable for three values beyond the last channel. sums: EP_MVE_TILE_BYTES. */
-void ep_mve_dot_pixels(const int8_t *const x[3], int8_t *const y[3], int32_t pixels, const int8_t *weight,
-                       int32_t length, int32_t channels, const int32_t *bias, const ep_mve_scales *scales,
-                       int32_t first_channel, int32_t *sums);
+/* A layer made of dot products: weights and constants of consecutive output channels. */
+typedef struct {
+    const int8_t *weight; /* channels x length */
+    const int32_t *bias;  /* with the input's zero point folded in; three more values are read, not used */
+    ep_mve_scales scales;
+    int32_t length;   /* bytes of a patch */
+    int32_t channels; /* outputs of a pixel */
+} ep_mve_layer;
+
+/* All channels of a run of pixels: patches lie x_step bytes apart, outputs y_step. sums: EP_MVE_TILE_BYTES. */
+void ep_mve_dot_run(const ep_mve_layer *layer, const int8_t *x, int32_t x_step, int8_t *y, int32_t y_step,
+                    int32_t pixels, int32_t *sums);
+
+/* The layer that a group of channels is by itself. */
+ep_mve_layer ep_mve_find_group(const ep_mve_layer *layer, int32_t group);
 
 #endif

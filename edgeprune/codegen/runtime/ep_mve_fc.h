@@ -5,11 +5,7 @@
 #include "ep_mve_dot.h"
 
 typedef struct {
-    const int8_t *weight; /* outputs x inputs */
-    const int32_t *bias;  /* with the input's zero point folded in; three more values are read, not used */
-    ep_mve_scales scales;
-    int32_t inputs;
-    int32_t outputs;
+    ep_mve_layer layer; /* its length: the inputs; its channels: the outputs */
 } ep_mve_fc_op;
 
 void ep_mve_fc(const ep_mve_fc_op *op, const ep_call *call);
