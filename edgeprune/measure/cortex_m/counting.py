@@ -50,23 +50,29 @@ class FlowCounter:
         self._owner: dict[int, _Node] = {}  # id of a node's edges -> the node
         self._start = _Node(OUTSIDE, -1, 0)
         self._owner[id(self._start.edges)] = self._start
-        self.step: Callable[[int, int], None] = self._make_step()
+        self._edges = self._start.edges
 
-    def _make_step(self) -> Callable[[int, int], None]:
-        edges = self._start.edges
+    def make_hook(self, stop: Callable[[BaseException], None]) -> Callable[[Any, int, int, Any], None]:
+        """The function to call for each executed block: (anything, address, size, anything), as Unicorn's C hooks are.
+
+        stop: is given what is raised within it (Ctrl-C, that is), since nothing can be raised through C.
+        """
+        edges = self._edges
         follow = self._follow_new_edge
 
-        def step(address: int, size: int) -> None:
-            """Control is now at this block."""
+        def note_block(_engine: Any, address: int, size: int, _data: Any) -> None:
             nonlocal edges
             try:
-                edge = edges[address]
-            except KeyError:
-                edge = follow(edges, address, size)
-            edge[0] += 1
-            edges = edge[1]
+                try:
+                    edge = edges[address]
+                except KeyError:
+                    edge = follow(edges, address, size)
+                edge[0] += 1
+                edges = edge[1]
+            except BaseException as error:  # noqa: BLE001 - it is raised again, on this side of C
+                stop(error)
 
-        return step
+        return note_block
 
     def _follow_new_edge(self, edges: dict[int, list[Any]], address: int, size: int) -> list[Any]:
         if address in self._entries:

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgeprune.errors import InputError
+from edgeprune.errors import EdgepruneError, InputError
 
 INSTALL = "pip install 'edgeprune[cortex-m]'"
 
@@ -60,6 +60,20 @@ class FirmwareImage:
     sizes: FirmwareSizes
     functions: tuple[Symbol, ...] = ()
     _starts: list[int] = field(default_factory=list, repr=False)
+
+    def read_code(self, address: int, size: int) -> bytes:
+        """Bytes of the loaded file."""
+        for start, data in self.segments:
+            if start <= address and address + size <= start + len(data):
+                return data[address - start : address - start + size]
+        raise EdgepruneError(f"the firmware has no code at {address:#010x}")
+
+    def get_function(self, name: str) -> Symbol:
+        """The function of that name. Raises EdgepruneError where there is none."""
+        for function in self.functions:
+            if function.name == name:
+                return function
+        raise EdgepruneError(f"the firmware has no function {name}")
 
     def find_function(self, address: int) -> str:
         """The name of the function that an address lies in; '?' where none is.

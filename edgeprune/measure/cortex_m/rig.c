@@ -15,16 +15,15 @@
 RIG("rodata") const uint32_t rig_sizes[3] = {EDGEPRUNE_MODEL_INPUT_BYTES, EDGEPRUNE_MODEL_OUTPUT_BYTES,
                                              EDGEPRUNE_MODEL_ARENA_BYTES};
 
-/* Written by the emulator before the start: addresses, how many inferences, and where the outputs' file name is. */
+/* Written by the emulator before the start: where inputs, outputs and arena are, and how many inferences to run. */
 typedef struct {
     const int8_t *input;
     int8_t *output;
     void *arena;
     uint32_t count;
-    uint32_t status; /* what the model answered, all runs ORed */
+    uint32_t status; /* written by the rig: what the model answered, all runs ORed */
 } rig_request_t;
-RIG("data") volatile rig_request_t rig_request = {0, 0, 0, 0, 0};
-
+extern volatile rig_request_t rig_request;           /* linker script */
 extern char rig_stack_bottom[], rig_stack_top[]; /* linker script */
 
 RIG("text") static int rig_ask_host(int operation, const void *arguments) {

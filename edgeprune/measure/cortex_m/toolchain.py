@@ -59,7 +59,7 @@ class Toolchain:
 class BuiltFirmware:
     """A linked firmware with its emulation rig.
 
-    elf: the file. toolchain: 'zig 0.17.1 (clang 21.1.0)' or 'arm-none-eabi-gcc 12.2.1'. flags: as given to the compiler.
+    elf: the file. toolchain: 'zig 0.17.1 (clang 22.1.8)' or 'arm-none-eabi-gcc 12.2.1'. flags: the compiler's.
     """
 
     elf: bytes
