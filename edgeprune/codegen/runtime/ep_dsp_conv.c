@@ -1,0 +1,140 @@
+/* Convolution with packed pairs: see ep_dsp_conv.h. SPDX-License-Identifier: 0BSD
+ *
+ * The output is computed a tile at a time: the tile's input is packed into the scratch, then each output channel runs
+ * through the whole tile, so that its weights are unpacked once per tile. */
+#include "ep_dsp_conv.h"
+
+#include "ep_dsp.h"
+
+enum { BLOCK_OUTPUTS = 6 };
+
+/* A piece of the output, and where its operands lie. Positions along the sliding axis are `dilation` apart in x. */
+typedef struct {
+    const int8_t *x; /* at outer row 0, position 0: for arithmetic on addresses only where these are not in memory */
+    int8_t *y;       /* of the tile's first output */
+    int32_t x_row_bytes;
+    int32_t y_row_bytes;
+    int32_t x_first_row; /* the outer row that the tile's first line is taken from; may lie in the padding */
+    int32_t x_first;     /* the position along the sliding axis of the first value of phase 0; likewise */
+    int32_t x_size;      /* positions along the sliding axis */
+    int32_t rows;        /* output rows */
+    int32_t outputs;     /* of each row */
+} tile;
+
+/* Words of all channels for the pixels at a and b. */
+static void pack_pixels(const int8_t *a, const int8_t *b, uint32_t *words, int32_t step, int32_t channels)
+{
+    for (; channels >= 4; channels -= 4, a += 4, b += 4, words += 4 * step) {
+        int32_t a0 = a[0], a1 = a[1], a2 = a[2], a3 = a[3];
+        int32_t b0 = b[0], b1 = b[1], b2 = b[2], b3 = b[3];
+        words[0] = ep_pack_pair(a0, b0);
+        words[step] = ep_pack_pair(a1, b1);
+        words[2 * step] = ep_pack_pair(a2, b2);
+        words[3 * step] = ep_pack_pair(a3, b3);
+    }
+    for (; channels > 0; channels--, a++, b++, words += step) {
+        *words = ep_pack_pair(*a, *b);
+    }
+}
+
+/* The outer row `row` (NULL: in the padding) from its position x_first on; words start at `words`. */
+static void pack_row(const ep_dsp_conv_op *op, const tile *t, const int8_t *row, const int8_t *padding, uint32_t *words)
+{
+    const int32_t pixel_bytes = op->x_stride, phases = op->phases;
+    const int32_t spacing = phases * op->dilation, step = op->line_words * phases;
+    const int32_t blocks = t->outputs / BLOCK_OUTPUTS + 1;
+    const int32_t windows = op->block_words > 0 ? blocks : 1;
+    const int32_t width = op->block_words > 0 ? op->window_words : op->window_words + (blocks - 1) * (BLOCK_OUTPUTS / 2);
+    for (int32_t window = 0; window < windows; window++, words += op->block_words) {
+        for (int32_t phase = 0; phase < phases; phase++) {
+            int32_t position = t->x_first + window * BLOCK_OUTPUTS * spacing + phase;
+            uint32_t *out = words + phase * op->line_words;
+            for (int32_t i = 0; i < width; i++, position += 2 * spacing) {
+                const int8_t *a = padding, *b = padding;
+                if (row != NULL && position >= 0 && position < t->x_size) {
+                    a = row + position * pixel_bytes;
+                }
+                if (row != NULL && position + spacing >= 0 && position + spacing < t->x_size) {
+                    b = row + (position + spacing) * pixel_bytes;
+                }
+                pack_pixels(a, b, out + i, step, op->x_channels);
+            }
+        }
+    }
+}
+
+static void run_tile(const ep_dsp_conv_op *op, const tile *t, uint32_t *scratch)
+{
+    uint32_t *x_words = scratch + op->x_words;
+    const int8_t *padding = (const int8_t *)(scratch + op->pixel_words);
+    const int32_t row_words = op->line_words * op->phases * op->x_channels;
+    const int32_t last = (t->rows - 1) * op->stride_rows + op->kernel_rows;
+    const int32_t outer_rows = op->slides_on_rows ? 1 : op->x_rows;
+    for (int32_t i = 0; i < last; i++) {
+        int32_t row = t->x_first_row + i;
+        const int8_t *x = row >= 0 && row < outer_rows ? t->x + row * t->x_row_bytes : NULL;
+        pack_row(op, t, x, padding, x_words + i * row_words);
+    }
+    const int8_t *weight = op->weight;
+    const int32_t *scales = op->scales;
+    for (int32_t channel = 0; channel < op->y_channels; channel++, weight += op->weight_bytes) {
+        const uint32_t *words = (const uint32_t *)(const void *)weight;
+        if (op->unpack != NULL) {
+            uint32_t *end = scratch + op->pixel_words - 4;
+            op->unpack(weight, scratch, op->weight_lines);
+            for (int32_t i = 0; i < 4; i++) {
+                end[i] = (uint32_t)*scales++;
+            }
+            words = scratch;
+        }
+        op->run(x_words, words, t->y + channel, t->outputs, t->rows, t->y_row_bytes);
+    }
+}
+
+/* All rows of a tile's height, `outputs` from the position `first` of the sliding axis on; y: at that output. */
+static void run_strip(const ep_dsp_conv_op *op, tile *t, int32_t first, int32_t count, int32_t row, int32_t rows,
+                      int8_t *y, uint32_t *scratch)
+{
+    const int32_t y_step = op->y_stride * op->dilation;
+    while (count > 0) {
+        t->outputs = count < op->tile_outputs ? count : op->tile_outputs;
+        t->x_first = first * op->phases - op->pad;
+        t->y = y;
+        t->rows = rows;
+        t->x_first_row = row * op->stride_rows - op->pad_rows;
+        run_tile(op, t, scratch);
+        first += t->outputs * op->dilation;
+        count -= t->outputs;
+        y += t->outputs * y_step;
+    }
+}
+
+void ep_dsp_conv(const ep_dsp_conv_op *op, const ep_call *call)
+{
+    uint32_t *scratch = call->scratch;
+    int8_t *pixel = (int8_t *)(scratch + op->pixel_words);
+    for (int32_t i = 0; i < op->x_channels; i++) {
+        pixel[i] = op->x_zero_point;
+    }
+    tile t;
+    t.x_row_bytes = op->x_columns * op->x_stride;
+    t.y_row_bytes = op->y_columns * op->y_stride;
+    t.x = call->x - call->x_first * t.x_row_bytes;
+    if (op->slides_on_rows) {
+        t.x_size = op->x_rows;
+        for (int32_t i = 0; i < op->dilation && i < call->y_rows; i++) {
+            int32_t count = (call->y_rows - i + op->dilation - 1) / op->dilation;
+            run_strip(op, &t, call->y_first + i, count, 0, 1, call->y + i * op->y_stride, scratch);
+        }
+        return;
+    }
+    t.x_size = op->x_columns;
+    int8_t *y = call->y;
+    for (int32_t done = 0; done < call->y_rows; done += op->tile_rows, y += op->tile_rows * t.y_row_bytes) {
+        int32_t rows = call->y_rows - done < op->tile_rows ? call->y_rows - done : op->tile_rows;
+        for (int32_t i = 0; i < op->dilation && i < op->y_columns; i++) {
+            int32_t count = (op->y_columns - i + op->dilation - 1) / op->dilation;
+            run_strip(op, &t, i, count, call->y_first + done, rows, y + i * op->y_stride, scratch);
+        }
+    }
+}
