@@ -101,6 +101,8 @@ def _view_map(shape: tuple[int, ...], output: tuple[int, ...]) -> tuple[int, int
 
 def _find_steps(view: tuple[int, int, int], sizes: tuple[int, int, int], stride: int) -> tuple[int, int, int]:
     """Bytes from row to row, column to column, channel to channel; 0 where the operand is repeated."""
+    if view == (1, 1, 1):
+        return 0, 0, 0
     moves = [own > 1 or size == 1 for own, size in zip(view, sizes, strict=True)]
     return (view[1] * stride if moves[0] else 0), (stride if moves[1] else 0), int(moves[2])
 

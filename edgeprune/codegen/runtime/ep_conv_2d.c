@@ -58,7 +58,7 @@ void ep_conv_2d(const ep_conv_2d_op *op, const ep_call *call)
             } else {
                 ep_dense dense = op->dense;
                 for (int32_t group = 0; group < op->groups; group++) {
-                    if (is_line) {
+                    if (is_line && left == 0) {
                         gather_line(op, call, top, pitch);
                     } else {
                         gather(op, call, top, left, group * op->channels);
