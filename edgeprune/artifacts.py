@@ -144,10 +144,10 @@ class ModelInfo:
 class LoadedModel:
     """A model file, read.
 
-    module: the raised, trainable program (eval mode), or None for an ONNX file.
+    module: the raised, trainable program (eval mode), or None for an ONNX or TFLite file.
     onnx_bytes: the ONNX file's content, or None.
     input_shape: of one sample, (C, T) or (C, H, W).
-    format: 'torch.export', 'state_dict', 'pickle' or 'onnx'.
+    format: 'torch.export', 'state_dict', 'pickle', 'onnx' or 'tflite'.
     sha256: of the file.
     """
 

@@ -38,7 +38,10 @@ LOG_WIDTH = 160
 INPUT, PRUNING, TRAINING, OUTPUT = "What goes in", "Pruning", "Training", "What comes out"
 
 ModelArgument = Annotated[
-    Path, typer.Argument(help="A .pt made by edgeprune.save_model or torch.export.save; a state_dict; a .onnx file.")
+    Path,
+    typer.Argument(
+        help="A .pt made by edgeprune.save_model or torch.export.save; a state_dict; a .onnx file; a full-int8 .tflite."
+    ),
 ]
 DataOption = Annotated[
     str | None,
@@ -221,6 +224,8 @@ def compile_command(
 
     With a dataset beside it, `edgeprune compile model.pt --target cortex-m` is all it takes: DSP finds by itself which
     channels the model does not need. Nothing is judged on the test set before the end.
+
+    A full-int8 .tflite that others made is proven, measured and deployed as it is; --data is optional then.
     """
     from edgeprune.settings import resolve_compile_settings
 

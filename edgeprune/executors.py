@@ -92,7 +92,9 @@ class LiteRTExecutor(Executor):
         self._interpreter = open_litert(tflite, kernels, threads)
         self._inputs = self._interpreter.get_input_details()
         self._outputs = self._interpreter.get_output_details()
-        self._allowed = [(tuple(detail["shape"]), np.dtype(detail["dtype"])) for detail in self._inputs]
+        self.input_shapes = tuple(tuple(int(size) for size in detail["shape"]) for detail in self._inputs)
+        types = [np.dtype(detail["dtype"]) for detail in self._inputs]
+        self._allowed = list(zip(self.input_shapes, types, strict=True))
         self.input_quant = tuple(read_quant(detail) for detail in self._inputs)
         self.output_quant = tuple(read_quant(detail) for detail in self._outputs)
 

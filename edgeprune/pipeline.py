@@ -2,9 +2,9 @@
 
     prepare -> survey -> prune (+ retrain) -> build (ONNX, int8, TFLite) -> verify -> evaluate -> measure -> report
 
-Each stage is a function in `stages` and takes what the stages before it made. Files are written once everything has
-been built, each whole or not at all; the report is written whenever there is something to report, after a parity
-failure too.
+A network goes the whole way; an int8 program that others made joins it after `build`. Each stage is a function in
+`stages` and takes what the stages before it made. Files are written once everything has been built, each whole or not
+at all; the report is written whenever there is something to report, after a parity failure too.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune import __version__
+from edgeprune.file_kinds import is_tflite_file
+from edgeprune.graph import Graph
 from edgeprune.progress import SILENT, Progress
 from edgeprune.report import CompileRecord, to_json, write_manifest, write_report
 from edgeprune.settings import CompileSettings
-from edgeprune.stages.build import build_programs, survey_base
+from edgeprune.stages.build import Programs, build_programs, survey_base
 from edgeprune.stages.evaluate import evaluate_variants
 from edgeprune.stages.measure import collect_metrics, compare_layers, describe_profiles, measure_latencies
-from edgeprune.stages.prepare import prepare_job
-from edgeprune.stages.prune import prune_and_retrain
+from edgeprune.stages.prepare import Job, prepare_job
+from edgeprune.stages.prepare_program import UNPRUNED, prepare_program
+from edgeprune.stages.prune import PrunedModel, prune_and_retrain
 from edgeprune.stages.record import decide_outcome, describe_job, write_artifacts
 from edgeprune.stages.verify import verify_programs
 
@@ -41,9 +44,11 @@ class CompileResult:
 def compile_model(settings: CompileSettings, progress: Progress = SILENT) -> CompileResult:
     """Compile a trained model: prune, retrain, export, quantize, verify, evaluate, measure, report.
 
-    The exit code in the result is 1 for a parity failure, 3 or 6 for budgets; what stops the compile before there is
-    anything to report is raised as an EdgepruneError.
+    A full-int8 .tflite is compiled as it is (`compile_program`). The exit code in the result is 1 for a parity failure,
+    3 or 6 for budgets; what stops the compile before there is anything to report is raised as an EdgepruneError.
     """
+    if is_tflite_file(settings.model):
+        return compile_program(settings, progress)
     record = CompileRecord()
     with timed(record, "prepare"):
         job = prepare_job(settings, progress)
@@ -53,18 +58,33 @@ def compile_model(settings: CompileSettings, progress: Progress = SILENT) -> Com
         pruned = prune_and_retrain(job)
     with timed(record, "build"):
         programs = build_programs(job, base, pruned)
+    return finish_compile(record, job, base.graph, pruned, programs)
+
+
+def compile_program(settings: CompileSettings, progress: Progress = SILENT) -> CompileResult:
+    """Compile a full-int8 .tflite that others made: no network, so nothing to prune, retrain, export or quantize."""
+    record = CompileRecord()
+    with timed(record, "prepare"):
+        job, programs = prepare_program(settings, progress)
+    return finish_compile(record, job, None, UNPRUNED, programs)
+
+
+def finish_compile(
+    record: CompileRecord, job: Job, base_graph: Graph | None, pruned: PrunedModel, programs: Programs
+) -> CompileResult:
+    """What every compile does once its int8 program stands: verify, evaluate, measure, report."""
     with timed(record, "verify"):
         record.parity, record.sqnr = verify_programs(job, pruned, programs)
     with timed(record, "evaluate"):
-        record.variants = evaluate_variants(job, base.graph, pruned, programs)
+        record.variants = evaluate_variants(job, base_graph, pruned, programs)
     with timed(record, "measure"):
         record.latency = measure_latencies(job, programs)
         record.layers = compare_layers(job, pruned, programs)
-        record.profiles = describe_profiles(base, programs)
+        record.profiles = describe_profiles(base_graph, programs)
         record.metrics = collect_metrics(job, record)
     describe_job(record, job, pruned)
     write_artifacts(record, job, pruned, programs)
-    decide_outcome(record, settings.budgets)
+    decide_outcome(record, job.settings.budgets)
     document = to_json(record, __version__)
     write_manifest(document, job.output)
     return CompileResult(record.exit_code, document, write_report(document, job.output))

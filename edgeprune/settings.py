@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune.errors import InputError
+from edgeprune.file_kinds import is_tflite_file
 from edgeprune.report.budget import Budget, parse_budgets
 
 METHODS = ("dsp", "l1", "none")
@@ -24,6 +25,12 @@ _METHOD_OPTIONS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "sparsity_weight": (("dsp",), "only dsp trains with a sparsity loss"),
     "retrain": (("dsp", "l1"), "none changes nothing, so there is nothing to retrain"),
 }
+
+# What is asked of a network, and has no meaning for a finished int8 program (.tflite).
+_NETWORK_OPTIONS = (
+    *("factory", "allow_pickle", "method", "ratio", "scope", "start", "sparsity_weight", "retrain", "train"),
+    *("observer", "calibration_samples", "converter", "time_limit"),
+)
 
 # The recipes of the papers (papers.md P1, P2); what a paper leaves open is ours.
 _RECIPES: Mapping[tuple[str, str], Mapping[str, Any]] = {
@@ -137,6 +144,9 @@ def resolve_compile_settings(model: Path, config_path: Path | None, options: Map
     from edgeprune.config import load_config_options
 
     merged = {**load_config_options(config_path, model), **options}
+    if is_tflite_file(model):
+        _refuse_network_options(model, options)
+        merged = {name: value for name, value in merged.items() if name not in _NETWORK_OPTIONS} | {"method": "none"}
     method = merged.get("method", CompileSettings.method)
     _require_choice("method", method, METHODS)
     for name, (methods, reason) in _METHOD_OPTIONS.items():
@@ -145,6 +155,15 @@ def resolve_compile_settings(model: Path, config_path: Path | None, options: Map
     return CompileSettings(
         model=model, config=config_path, **_shape_options(merged, CompileSettings, drop=_unused_by(method))
     )
+
+
+def _refuse_network_options(model: Path, options: Mapping[str, Any]) -> None:
+    for name in (*_NETWORK_OPTIONS, *_TRAINING_NAMES):
+        if name in options and (name, options[name]) != ("method", "none"):
+            raise InputError(
+                f"{_name_flag(name)} does not go with {model.name}: an int8 .tflite is deployed as it is. Compile the "
+                "PyTorch model (.pt) to prune, train or quantize."
+            )
 
 
 def resolve_train_settings(options: Mapping[str, Any]) -> TrainingRun:
@@ -185,7 +204,7 @@ def _unused_by(method: str) -> tuple[str, ...]:
 
 
 def _name_flag(option: str) -> str:
-    return "--from" if option == "start" else f"--{option.replace('_', '-')}"
+    return {"start": "--from", "factory": "--model"}.get(option, f"--{option.replace('_', '-')}")
 
 
 def _require_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -81,17 +81,28 @@ def find_dataset(model_path: Path | str, option: str | None, config: Config | No
 
     Raises InputError that lists these ways when none gives anything.
     """
-    if option:
-        return option
-    if config is not None and config.data.path:
-        return _resolve_beside(config.data.path, config.folder) + _join_options(config.data.options)
-    default = Path("calibration_data") / f"{Path(model_path).stem}.npz"
-    if default.is_file():
-        return str(default)
+    found = look_for_dataset(model_path, option, config)
+    if found is not None:
+        return found
+    default = _default_place(model_path)
     raise InputError(
         f"no dataset for {Path(model_path).name}: give --data ({FORMS}), or write path = '...' under [data] in an "
         f"edgeprune.toml beside the model, or put the data at {default}"
     )
+
+
+def look_for_dataset(model_path: Path | str, option: str | None, config: Config | None) -> str | None:
+    """As `find_dataset`; None where there is no dataset."""
+    if option:
+        return option
+    if config is not None and config.data.path:
+        return _resolve_beside(config.data.path, config.folder) + _join_options(config.data.options)
+    default = _default_place(model_path)
+    return str(default) if default.is_file() else None
+
+
+def _default_place(model_path: Path | str) -> Path:
+    return Path("calibration_data") / f"{Path(model_path).stem}.npz"
 
 
 def _resolve_beside(spec: str, folder: Path | None) -> str:

@@ -9,12 +9,13 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from edgeprune.errors import InputError, UnsupportedModelError, UntrustedInputError
+from edgeprune.file_kinds import TFLITE_IDENTIFIER
 
 HOW_TO_SAVE = "save the model with edgeprune.save_model(model, example, path) or torch.export.save(program, path)"
 
 # Files of other tools, told by their first bytes: (offset, bytes, what it is).
 _FOREIGN = (
-    (4, b"TFL3", "a TensorFlow Lite file, which is what edgeprune makes"),
+    (4, TFLITE_IDENTIFIER, "a TensorFlow Lite file (`edgeprune compile` deploys a full-int8 one, but cannot train it)"),
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes"),
     (0, b"\x93NUMPY", "a NumPy array"),
     (0, b"\x1f\x8b", "gzip-compressed; unpack it first"),

@@ -40,7 +40,7 @@ def load_model(
     Raises InputError, UntrustedInputError or UnsupportedModelError; each says what to do.
     """
     path = Path(path)
-    data = _read_file(path)
+    data = read_model_file(path)
     source = path.name
     kind = detect_format(source, data)
     sha256 = hashlib.sha256(data).hexdigest()
@@ -57,7 +57,8 @@ def load_model(
     return LoadedModel(path.stem, kind, sha256, shape, module, None, info, notes)
 
 
-def _read_file(path: Path) -> bytes:
+def read_model_file(path: Path) -> bytes:
+    """A model file's content; raises InputError where it cannot be read or is beyond all measure."""
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder; give the model's file")

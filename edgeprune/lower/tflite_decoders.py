@@ -7,7 +7,7 @@ operators that can be read.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,12 +28,14 @@ class DecodedOperator:
     operands: positions in the operator's inputs.
     is_reshaped: the operator also drops or keeps axes where the op does not; a reshape to the declared output shape
         follows.
+    seen_as: the shape in which an operand goes into the op, by position, where it is not its own.
     """
 
     kind: str
     operands: tuple[int, ...]
     attrs: Mapping[str, Any]
     is_reshaped: bool = False
+    seen_as: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +124,8 @@ class OperatorView:
         return InputError(f"{self.place}: {found}; the TFLite file is damaged, convert the model again")
 
 
-Decoder = Callable[[OperatorView], DecodedOperator]
+# an op for each output of the operator
+Decoder = Callable[[OperatorView], DecodedOperator | tuple[DecodedOperator, ...]]
 
 
 def _decode_conv(view: OperatorView) -> DecodedOperator:
@@ -145,11 +148,31 @@ def _decode_fully_connected(view: OperatorView) -> DecodedOperator:
     if view.options.weightsFormat != schema.FullyConnectedOptionsWeightsFormat.DEFAULT:
         raise view.unsupported("the weights are shuffled", "convert the model for portable kernels")
     source, weight = view.shape(0), view.shape(1)
-    if source[-1:] == weight[1:] and any(size != 1 for size in source[1:-1]):
-        raise view.unsupported(
-            f"it works on each position of {source}", "use a convolution with kernel size 1 for that"
-        )
+    if len(weight) == 2 and source[-1:] == weight[1:] and any(size != 1 for size in source[1:-1]):
+        return _decode_dense_over_positions(view, source, weight)
     return DecodedOperator("fully_connected", (0, 1, 2), {"activation": view.activation()}, is_reshaped=True)
+
+
+def _decode_dense_over_positions(
+    view: OperatorView, source: tuple[int, ...], weight: tuple[int, ...]
+) -> DecodedOperator:
+    """A dense layer over the last of several axes: a convolution with kernel size 1, which sums and rounds alike."""
+    if source[0] != 1 or view.output_shape != (*source[:-1], weight[0]):
+        raise view.unsupported(
+            f"it works on each position of {source} and gives {view.output_shape}",
+            "use a convolution with kernel size 1 for that, or keep the axes (keep_num_dims)",
+        )
+    positions = 1
+    for size in source[1:-1]:
+        positions *= size
+    attrs = {"stride": (1, 1), "dilation": (1, 1), "padding": "valid", "activation": view.activation()}
+    return DecodedOperator(
+        "conv_2d",
+        (0, 1, 2),
+        attrs,
+        is_reshaped=True,
+        seen_as={0: (1, 1, positions, source[-1]), 1: (weight[0], 1, 1, weight[1])},
+    )
 
 
 def _decode_binary(kind: str) -> Decoder:
@@ -261,6 +284,47 @@ def _decode_strided_slice(view: OperatorView) -> DecodedOperator:
     return DecodedOperator("strided_slice", (0,), attrs, is_reshaped=options.shrinkAxisMask != 0)
 
 
+def _decode_split(view: OperatorView) -> tuple[DecodedOperator, ...]:
+    """SPLIT: (axis, value) into equal parts."""
+    count = len(view.record.outputs)
+    (axis,) = view.vector(0, 1)
+    shape = view.shape(1)
+    axis = _resolve(view, axis, shape)
+    if count == 0 or shape[axis] % count:
+        raise view.contradiction(f"{count} equal parts of axis {axis} of {shape}")
+    return _cut(shape, axis, (shape[axis] // count,) * count, operand=1)
+
+
+def _decode_split_v(view: OperatorView) -> tuple[DecodedOperator, ...]:
+    """SPLIT_V: (value, sizes, axis); one size may be -1, the rest."""
+    shape, count = view.shape(0), len(view.record.outputs)
+    sizes = view.vector(1, count)
+    axis = _resolve(view, view.vector(2, 1)[0], shape)
+    rest = shape[axis] - sum(size for size in sizes if size != -1)
+    sizes = tuple(rest if size == -1 else size for size in sizes)
+    if not sizes or min(sizes) < 1 or sum(sizes) != shape[axis]:
+        raise view.contradiction(f"parts of {sizes} along axis {axis} of {shape}")
+    return _cut(shape, axis, sizes, operand=0)
+
+
+def _resolve(view: OperatorView, axis: int, shape: tuple[int, ...]) -> int:
+    if not -len(shape) <= axis < len(shape):
+        raise view.contradiction(f"axis {axis} is not an axis of {shape}")
+    return axis % len(shape)
+
+
+def _cut(shape: tuple[int, ...], axis: int, sizes: tuple[int, ...], operand: int) -> tuple[DecodedOperator, ...]:
+    """A slice for each part."""
+    parts, start = [], 0
+    for size in sizes:
+        begin = tuple(start if place == axis else 0 for place in range(len(shape)))
+        end = tuple(start + size if place == axis else full for place, full in enumerate(shape))
+        attrs = {"begin": begin, "end": end, "stride": (1,) * len(shape)}
+        parts.append(DecodedOperator("strided_slice", (operand,), attrs))
+        start += size
+    return tuple(parts)
+
+
 DECODERS: Mapping[str, Decoder] = {
     "CONV_2D": _decode_conv,
     "DEPTHWISE_CONV_2D": _decode_depthwise,
@@ -290,6 +354,29 @@ DECODERS: Mapping[str, Decoder] = {
     "TRANSPOSE": _decode_transpose,
     "SLICE": _decode_slice,
     "STRIDED_SLICE": _decode_strided_slice,
+    "SPLIT": _decode_split,
+    "SPLIT_V": _decode_split_v,
     "QUANTIZE": _decode_plain("quantize"),
     "DEQUANTIZE": _decode_plain("dequantize"),
+}
+
+_NOT_DATA = "values that are computed from indices or shapes have no place in the firmware"
+# What people meet most of what cannot be read: (why, what to do).
+REFUSED: Mapping[str, tuple[str, str]] = {
+    "MIRROR_PAD": ("it pads with mirrored values", "pad with zeros: padding='same', or ZeroPadding"),
+    "TRANSPOSE_CONV": ("transposed convolution is not there", "use convolutions, and leave enlarging to the caller"),
+    "RESIZE_NEAREST_NEIGHBOR": ("resizing is not there", "leave resizing to the caller"),
+    "RESIZE_BILINEAR": ("resizing is not there", "leave resizing to the caller"),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": ("recurrent layers are not there", "use convolutions over time"),
+    "LSTM": ("recurrent layers are not there", "use convolutions over time"),
+    "GRU": ("recurrent layers are not there", "use convolutions over time"),
+    "BATCH_MATMUL": ("products of two activations are not there", "use dense layers with trained weights"),
+    "GATHER": (_NOT_DATA, "use slices with fixed bounds"),
+    "ARG_MAX": ("the class is chosen by the caller", "export the model up to its scores"),
+    "SPACE_TO_BATCH_ND": (
+        "it prepares a dilated convolution in an old way",
+        "convert with a newer TensorFlow, which writes the dilation into CONV_2D or DEPTHWISE_CONV_2D",
+    ),
+    "WHILE": ("loops are not there", "export the model without control flow"),
+    "IF": ("conditions are not there", "export the model without control flow"),
 }

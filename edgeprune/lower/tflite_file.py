@@ -214,6 +214,8 @@ class _Parser:
     def _parse_tensor(self, record: schema.Tensor, buffers: tuple[memoryview | None, ...]) -> TensorRecord:
         name = self._text(record.Name())
         shape = tuple(int(size) for size in self._vector(record, "Shape"))
+        if not record.Buffer() and shape[:1] in ((-1,), (0,)):
+            shape = (1, *shape[1:])  # a free batch, as some converters write it
         if len(shape) > MAX_AXES:
             raise _damaged(f"tensor {name} has {len(shape)} axes, at most {MAX_AXES} are allowed")
         if any(size < 0 for size in shape) or _multiply(shape) > MAX_ELEMENTS:

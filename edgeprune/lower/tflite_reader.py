@@ -4,9 +4,10 @@ What other converters do differently, and what becomes of it:
 
 - Attributes in constant tensors (paddings, axes, ...) become attributes. Where one is computed at run time the file is
   refused, but for the shape of a RESHAPE: converters compute it where the batch is free; the declared shape has it.
-- SLICE, SQUEEZE and EXPAND_DIMS become strided_slice and reshape.
+- SLICE, SQUEEZE and EXPAND_DIMS become strided_slice and reshape, SPLIT and SPLIT_V a strided_slice per part.
 - A missing bias becomes zeros.
-- A FULLY_CONNECTED that keeps leading axes and a slice that drops an axis become the plain op and a reshape.
+- A FULLY_CONNECTED that keeps leading axes and a slice that drops an axis become the plain op and a reshape; one that
+  works on each of several positions becomes a convolution with kernel size 1 between reshapes.
 - Tensors of the same name, or of none, are told apart by a number. A layer is called after its output tensor.
 """
 
@@ -20,7 +21,7 @@ import numpy as np
 from edgeprune.errors import InputError, UnsupportedModelError
 from edgeprune.graph import DTYPES, Graph, GraphError, Op, Quant, Tensor, verify_graph
 from edgeprune.lower.operand_rules import BIAS_DTYPES, WEIGHTED_KINDS, find_attribute_fault, find_type_fault
-from edgeprune.lower.tflite_decoders import DECODERS, DecodedOperator, OperatorView
+from edgeprune.lower.tflite_decoders import DECODERS, REFUSED, DecodedOperator, OperatorView
 from edgeprune.lower.tflite_file import FileRecord, OperatorRecord, TensorRecord, parse_tflite, read_values
 from edgeprune.lower.tflite_schema import TYPE_CODES, derive_layer_name
 from edgeprune.ops import OPS, ShapeError
@@ -36,7 +37,12 @@ def read_tflite(data: bytes) -> Graph:
     Raises `InputError` for bytes that are no TFLite file, or a damaged one, or one that contradicts itself, and
     `UnsupportedModelError`, naming layer and operator, for what has no form in a `Graph`.
     """
-    graph = _Reader(parse_tflite(data)).read()
+    return read_records(parse_tflite(data))
+
+
+def read_records(file: FileRecord) -> Graph:
+    """The program in the records of a file; raises as `read_tflite`."""
+    graph = _Reader(file).read()
     try:
         verify_graph(graph)
     except GraphError as error:
@@ -117,15 +123,19 @@ class _Reader:
         layer = self._layer_name(position, record)
         place = f"{layer} ({record.name})"
         if record.name not in DECODERS:
-            raise UnsupportedModelError(
-                f"{place}: edgeprune has no form for this operator; build the layer from convolutions, dense layers, "
-                "pooling, activations and element-wise operators"
-            )
-        if len(record.outputs) != 1:
-            raise InputError(f"{place}: it has {len(record.outputs)} outputs, expected 1; convert the model again")
+            raise _refuse_operator(place, record.name)
         view = OperatorView(place, record, self.file.tensors)
+        if not record.outputs:
+            raise view.contradiction("it has no outputs")
         decoded = DECODERS[record.name](view)
-        output = self._tensor(record.outputs[0])
+        parts = decoded if isinstance(decoded, tuple) else (decoded,)
+        if len(record.outputs) != len(parts):
+            raise view.contradiction(f"it has {len(record.outputs)} outputs, expected {len(parts)}")
+        for part, index in zip(parts, record.outputs, strict=True):
+            self._add_op(part, view, layer if len(parts) == 1 else derive_layer_name(self.names[index]), index)
+
+    def _add_op(self, decoded: DecodedOperator, view: OperatorView, layer: str, index: int) -> None:
+        output = self._tensor(index)
         attrs = {name: decoded.attrs[name] for name in OPS[decoded.kind].attributes}
         op = Op(decoded.kind, layer, self._find_operands(decoded, view, layer), (output.name,), attrs)
         self._settle_channel_axes(op)
@@ -153,13 +163,26 @@ class _Reader:
                 names.append(self._add_zero_bias(decoded, names, layer, view))
             else:
                 view.operand(position)  # raises where it is missing
-                names.append(self._tensor(indices[position]).name)
+                name = self._tensor(indices[position]).name
+                seen_as = decoded.seen_as.get(position)
+                names.append(name if seen_as is None else self._reshape_operand(name, seen_as, layer))
         return tuple(names)
+
+    def _reshape_operand(self, name: str, shape: tuple[int, ...], layer: str) -> str:
+        """The operand in another shape with as many values: a constant of its own, or the result of a reshape."""
+        tensor = self.tensors[name]
+        if tensor.shape == shape:
+            return name
+        if tensor.data is not None:
+            return self._add_tensor(replace(tensor, name=f"{name}/seen", shape=shape, data=tensor.data.reshape(shape)))
+        seen = self._add_tensor(replace(tensor, name=f"{layer}/input", shape=shape))
+        self.ops.append(Op("reshape", f"{layer}/input", (name,), (seen,), {"shape": shape}))
+        return seen
 
     def _add_zero_bias(self, decoded: DecodedOperator, names: list[str], layer: str, view: OperatorView) -> str:
         source, weight = (self.tensors[name] for name in names)
         axis = _CHANNEL_AXES.get(decoded.kind, 0)
-        if axis >= len(weight.shape) or source.dtype not in BIAS_DTYPES:
+        if axis >= len(weight.shape) or source.dtype not in BIAS_DTYPES or not weight.is_constant:
             raise view.contradiction(f"weights {weight.shape} over {source.dtype} values")
         size, dtype = weight.shape[axis], BIAS_DTYPES[source.dtype]
         quant = None
@@ -190,6 +213,22 @@ def _name_tensors(records: tuple[TensorRecord, ...]) -> list[str]:
         taken.add(name)
         names.append(name)
     return names
+
+
+def _refuse_operator(place: str, operator: str) -> UnsupportedModelError:
+    if operator.startswith("CUSTOM"):
+        return UnsupportedModelError(
+            f"{place}: a custom operator means what its own runtime says; allowed are TFLite's built-in operators; "
+            "build the layer from those"
+        )
+    found, advice = REFUSED.get(
+        operator,
+        (
+            "edgeprune has no form for this operator",
+            "build the layer from convolutions, dense layers, pooling, activations and element-wise operators",
+        ),
+    )
+    return UnsupportedModelError(f"{place}: {found}; {advice}")
 
 
 def _make_unique(name: str, taken: Collection[str]) -> str:

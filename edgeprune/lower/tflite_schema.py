@@ -10,9 +10,10 @@ from collections.abc import Mapping
 
 from ai_edge_litert import schema_py_generated as schema
 
+from edgeprune.file_kinds import TFLITE_IDENTIFIER
 from edgeprune.graph import Graph, Op
 
-FILE_IDENTIFIER = b"TFL3"
+FILE_IDENTIFIER = TFLITE_IDENTIFIER
 SCHEMA_VERSION = 3
 BUFFER_ALIGNMENT = 16  # schema.fbs: `data:[ubyte] (force_align: 16)`; TFLite Micro reads weights in place
 SIGNATURE_KEY = "serving_default"

@@ -17,7 +17,7 @@ import numpy as np
 
 from edgeprune.errors import InputError, MeasurementUnavailableError
 from edgeprune.executors import LiteRTExecutor, OnnxExecutor
-from edgeprune.layout import to_nhwc
+from edgeprune.layout import arrange_samples
 from edgeprune.lower.tflite_schema import FILE_IDENTIFIER
 from edgeprune.reference import quantize_values
 
@@ -86,7 +86,7 @@ def _prepare(model: bytes, batch: np.ndarray, threads: int) -> tuple[Callable[[]
     if model[4:8] == FILE_IDENTIFIER:
         litert = LiteRTExecutor(model, "xnnpack", threads)
         quant = litert.input_quant[0]
-        nhwc = to_nhwc(batch)
+        nhwc = arrange_samples(batch, litert.input_shapes[0])
         call = litert.prepare(nhwc if quant is None else quantize_values(nhwc, quant))
         return call, f"LiteRT {_version('ai-edge-litert')}, XNNPACK"
     return OnnxExecutor(model, threads).prepare(batch), f"ONNX Runtime {_version('onnxruntime')}"

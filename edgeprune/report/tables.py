@@ -59,11 +59,14 @@ def list_variants(document: Document) -> Table | None:
         for variant in variants.values()
     )
     samples = max(variant["test_samples"] for variant in variants.values())
+    head = ("form", "parameters", "MACs", "MACs vs base", "bytes", "accuracy", "macro-F1", "computed by")
+    # a program without base or labels leaves columns empty
+    used = [column for column in range(len(head)) if any(row[column] for row in rows)]
     return Table(
         f"Forms of the model, on {samples:,} test samples" if samples else "Forms of the model",
-        ("form", "parameters", "MACs", "MACs vs base", "bytes", "accuracy", "macro-F1", "computed by"),
-        rows,
-        (0, 7),
+        tuple(head[column] for column in used),
+        tuple(tuple(row[column] for column in used) for row in rows),
+        (0, len(used) - 1),
     )
 
 

@@ -23,25 +23,32 @@ class Programs:
     """Every form of the compiled model, in memory; the names are those of the files.
 
     calibration_nhwc: the samples that the ranges were taken from, (N, H, W, C).
+    Where the model came as an int8 program, there is nothing but that: the other forms are None.
     """
 
-    float_graph: Graph
     int8_graph: Graph
-    float32_onnx: bytes
-    int8_onnx: bytes
-    float32_tflite: bytes
     int8_tflite: bytes
     calibration_nhwc: np.ndarray
+    float_graph: Graph | None = None
+    float32_onnx: bytes | None = None
+    int8_onnx: bytes | None = None
+    float32_tflite: bytes | None = None
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of the int8 program, with a batch of 1."""
+        return self.int8_graph.tensors[self.int8_graph.inputs[0]].shape
 
     @property
     def files(self) -> dict[str, tuple[str, bytes]]:
-        """File name -> (what it is, content)."""
-        return {
+        """File name -> (what it is, content), of the forms that there are."""
+        forms = {
             "model_float32.onnx": ("ONNX, float32", self.float32_onnx),
             "model_int8.onnx": ("ONNX, int8 by QuantizeLinear and DequantizeLinear", self.int8_onnx),
             "model_float32.tflite": ("TFLite, float32", self.float32_tflite),
             "model_int8.tflite": ("TFLite, int8 in and out", self.int8_tflite),
         }
+        return {name: (kind, content) for name, (kind, content) in forms.items() if content is not None}
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from torch import fx
 
 from edgeprune.executors import Executor, LiteRTExecutor, OnnxExecutor, ReferenceExecutor, run_on_floats
 from edgeprune.graph import Graph
-from edgeprune.layout import to_nhwc
+from edgeprune.layout import arrange_samples
 from edgeprune.measure import Profile, count_macs, count_parameters, profile_graph
 from edgeprune.metrics import score_predictions
 from edgeprune.prune import predict
@@ -23,17 +23,20 @@ from edgeprune.stages.prune import PrunedModel
 FLOAT_BYTES = 4
 
 
-def evaluate_variants(job: Job, base_graph: Graph, pruned: PrunedModel, programs: Programs) -> dict[str, Variant]:
+def evaluate_variants(
+    job: Job, base_graph: Graph | None, pruned: PrunedModel, programs: Programs
+) -> dict[str, Variant]:
     """Cost and scores of every form: base, what pruning went through, ONNX, TFLite float and int8 by each executor."""
     samples, labels = job.data.x_test, job.data.y_test
     variants: dict[str, Variant] = {}
     compiled = _describe_programs(programs)
     runs: list[tuple[str, Variant, Callable[[], np.ndarray]]] = []
     graphs = {"base": base_graph, "retrained": programs.float_graph}
+    arranged = arrange_samples(samples, programs.input_shape)
     for key, (label, module) in pruned.variants.items():
         runs.append((key, _describe_module(label, module, job, graphs.get(key)), partial(predict, module, samples)))
     for key, (variant, executor) in compiled.items():
-        batch = samples if isinstance(executor, OnnxExecutor) else to_nhwc(samples)
+        batch = samples if isinstance(executor, OnnxExecutor) else arranged
         runs.append((key, variant, partial(_first_output, executor, batch)))
     with job.progress.step("test set", total=len(runs)) as step:
         for key, variant, compute in runs:
@@ -59,29 +62,33 @@ def _describe_module(label: str, module: fx.GraphModule, job: Job, graph: Graph 
 
 
 def _describe_programs(programs: Programs) -> Mapping[str, tuple[Variant, Executor]]:
-    floats, integers = profile_graph(programs.float_graph), profile_graph(programs.int8_graph)
-    # what a microcontroller computes: the reference is TFLite Micro's arithmetic, which `verify` has proven
-    micro = ReferenceExecutor(programs.int8_graph)
-    onnx_float, onnx_int8 = OnnxExecutor(programs.float32_onnx), OnnxExecutor(programs.int8_onnx)
-    lite_float, lite_int8 = (
-        LiteRTExecutor(content, "xnnpack") for content in (programs.float32_tflite, programs.int8_tflite)
-    )
+    integers = profile_graph(programs.int8_graph)
+    floats = None if programs.float_graph is None else profile_graph(programs.float_graph)
+    # 'int8' is what a microcontroller computes: the reference is TFLite Micro's arithmetic, which `verify` has proven
+    forms: Mapping[str, tuple[str, Callable[[bytes], Executor], bytes | None, Profile | None]] = {
+        "onnx_float32": ("ONNX float32", OnnxExecutor, programs.float32_onnx, floats),
+        "tflite_float32": ("TFLite float32", _open_xnnpack, programs.float32_tflite, floats),
+        "int8": ("int8", lambda _content: ReferenceExecutor(programs.int8_graph), programs.int8_tflite, integers),
+        "int8_xnnpack": ("int8, XNNPACK", _open_xnnpack, programs.int8_tflite, integers),
+        "int8_onnxruntime": ("int8, QDQ", OnnxExecutor, programs.int8_onnx, integers),
+    }
     return {
-        "onnx_float32": _describe("ONNX float32", onnx_float, onnx_float.name, programs.float32_onnx, floats),
-        "tflite_float32": _describe("TFLite float32", lite_float, lite_float.name, programs.float32_tflite, floats),
-        "int8": _describe("int8", micro, "reference (TFLite Micro's arithmetic)", programs.int8_tflite, integers),
-        "int8_xnnpack": _describe("int8, XNNPACK", lite_int8, lite_int8.name, programs.int8_tflite, integers),
-        "int8_onnxruntime": _describe("int8, QDQ", onnx_int8, onnx_int8.name, programs.int8_onnx, integers),
+        key: _describe(label, open_executor(content), content, profile)
+        for key, (label, open_executor, content, profile) in forms.items()
+        if content is not None and profile is not None
     }
 
 
-def _describe(
-    label: str, executor: Executor, computed_by: str, content: bytes, profile: Profile
-) -> tuple[Variant, Executor]:
+def _open_xnnpack(content: bytes) -> Executor:
+    return LiteRTExecutor(content, "xnnpack")
+
+
+def _describe(label: str, executor: Executor, content: bytes, profile: Profile) -> tuple[Variant, Executor]:
+    is_reference = isinstance(executor, ReferenceExecutor)
     variant = Variant(
         label=label,
         form="onnx" if isinstance(executor, OnnxExecutor) else "tflite",
-        executor=computed_by,
+        executor="reference (TFLite Micro's arithmetic)" if is_reference else executor.name,
         parameters=profile.parameters,
         macs=profile.macs,
         weight_bytes=profile.weight_bytes,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,13 @@ from edgeprune.executors import (
     run_on_floats,
 )
 from edgeprune.graph import Graph
-from edgeprune.layout import to_nhwc
-from edgeprune.load import find_dataset, load_dataset, load_model
-from edgeprune.lower import read_tflite
+from edgeprune.layout import arrange_samples
+from edgeprune.load import find_dataset, load_dataset, load_model, read_model_file
+from edgeprune.lower import read_tflite, write_tflite
 from edgeprune.lower.tflite_schema import FILE_IDENTIFIER
 from edgeprune.metrics import score_predictions
 from edgeprune.prune import predict
+from edgeprune.stages.manifest import find_recorded_normalization
 from edgeprune.stages.prepare import check_fit, choose_normalization
 
 TFLITE_EXECUTORS: dict[str, Callable[[bytes, Graph], Executor]] = {
@@ -97,8 +98,8 @@ def evaluate_artifact(
 def _run_tflite(
     path: Path, raw: Dataset, normalization: str | None, executor: str | None
 ) -> tuple[str, np.ndarray, np.ndarray, Normalization]:
-    content = path.read_bytes()
-    graph = read_tflite(content)
+    graph = read_tflite(read_model_file(path))
+    content = write_tflite(graph)  # interpreters crash on damaged files: they get what edgeprune wrote
     chosen = executor or ("tflite-micro" if graph.is_quantized else "litert")
     if chosen not in TFLITE_EXECUTORS:
         raise InputError(f"--executor is {chosen!r}; allowed: {', '.join(TFLITE_EXECUTORS)}")
@@ -106,34 +107,14 @@ def _run_tflite(
     stand_in = LoadedModel(path.stem, "onnx", "", raw.sample_shape, None, None, ModelInfo())
     used = choose_normalization(normalization, _with_manifest(stand_in, path), raw, [])
     samples = raw.normalized(used)
-    batch = to_nhwc(samples.x_test)
-    expected = graph.tensors[graph.inputs[0]].shape
-    if batch.shape[1:] != expected[1:]:
-        raise InputError(
-            f"{path.name} takes samples of shape {expected[1:]}, {raw.source} holds {batch.shape[1:]} (NHWC)"
-        )
+    batch = arrange_samples(samples.x_test, graph.tensors[graph.inputs[0]].shape)
     return runner.name, run_on_floats(runner, batch)[0], samples.y_test, used
 
 
 def _with_manifest(model: LoadedModel, path: Path) -> LoadedModel:
     """The same model with the normalization that the manifest beside its file records, if there is one."""
-    manifest = path.with_name("manifest.json")
-    if not manifest.is_file():
-        return model
-    try:
-        recorded = json.loads(manifest.read_text(encoding="utf-8"))["normalization"]
-        normalization = Normalization(recorded["kind"], tuple(recorded["mean"]), tuple(recorded["std"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{manifest}: not a manifest of edgeprune; remove it, or give --normalization") from error
-    return LoadedModel(
-        model.name,
-        model.format,
-        model.sha256,
-        model.input_shape,
-        model.module,
-        model.onnx_bytes,
-        ModelInfo(normalization=normalization),
-    )
+    recorded = find_recorded_normalization(path)
+    return model if recorded is None else dataclasses.replace(model, info=ModelInfo(normalization=recorded))
 
 
 def _read_start(path: Path) -> bytes:

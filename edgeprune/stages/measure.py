@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edgeprune.graph import Graph
 from edgeprune.measure import LayerMacs, LayerProfile, Profile, count_macs, measure_host_latency, profile_graph
 from edgeprune.report import METRIC_KINDS, CompileRecord, LayerRow, Metric
-from edgeprune.stages.build import Exported, Programs
+from edgeprune.stages.build import Programs
 from edgeprune.stages.prepare import Job
 from edgeprune.stages.prune import PrunedModel
 
@@ -27,8 +28,9 @@ def measure_latencies(job: Job, programs: Programs) -> Sequence[Mapping[str, Any
     rows: list[dict[str, Any]] = []
     if job.target.family in NEEDS:
         rows.append({"name": job.target.name, "method": "unavailable", "reason": NEEDS[job.target.family]})
-    with job.progress.step("latency on this host", total=len(files)) as step:
-        for name, content in files.items():
+    made = {name: content for name, content in files.items() if content is not None}
+    with job.progress.step("latency on this host", total=len(made)) as step:
+        for name, content in made.items():
             latency = measure_host_latency(name, content, job.data.x_test[0])
             rows.append({**dataclasses.asdict(latency), "reason": f"{latency.runtime}, {latency.threads} thread"})
             step.advance()
@@ -39,7 +41,9 @@ def compare_layers(job: Job, pruned: PrunedModel, programs: Programs) -> Sequenc
     """Every layer with weights, before and after, by the names it has in the user's model."""
     if pruned.module is None:
         layers: dict[str, LayerMacs | LayerProfile] = {
-            layer.name: layer for layer in profile_graph(programs.float_graph).layers if layer.parameters
+            layer.name: layer
+            for layer in profile_graph(programs.float_graph or programs.int8_graph).layers
+            if layer.parameters
         }
         return [_compare(layer, layer) for layer in layers.values()]
     base = {layer.name: layer for layer in count_macs(pruned.variants["base"][1], job.model.input_shape).layers}
@@ -48,11 +52,12 @@ def compare_layers(job: Job, pruned: PrunedModel, programs: Programs) -> Sequenc
     return [_compare(base.get(name), final.get(name)) for name in names]
 
 
-def describe_profiles(base: Exported, programs: Programs) -> Mapping[str, Mapping[str, Any]]:
-    """The base in float32 and the compiled program in int8, operation by operation."""
+def describe_profiles(base_graph: Graph | None, programs: Programs) -> Mapping[str, Mapping[str, Any]]:
+    """The base in float32, where there is one, and the compiled program in int8, operation by operation."""
     return {
         name: _describe_profile(profile_graph(graph))
-        for name, graph in (("base", base.graph), ("int8", programs.int8_graph))
+        for name, graph in (("base", base_graph), ("int8", programs.int8_graph))
+        if graph is not None
     }
 
 

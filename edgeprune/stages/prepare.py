@@ -31,6 +31,7 @@ class Job:
     train_indices, validation_indices: into data.x_train; no validation samples where nothing watches them.
     training: the recipe of every training of this compile.
     is_scored: whether the model classifies this data, so that it has an accuracy.
+    checked_on, tested_on: what the samples of lockstep and end-to-end parity are called in the report.
     """
 
     settings: CompileSettings
@@ -45,6 +46,8 @@ class Job:
     progress: Progress
     notes: list[str]
     is_scored: bool
+    checked_on: str = "calibration samples"
+    tested_on: str = "test samples"
 
     @property
     def checkpoints(self) -> Path:

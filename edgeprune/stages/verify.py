@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from edgeprune.layout import to_nhwc
+from edgeprune.layout import arrange_samples
 from edgeprune.lower import write_tflite
 from edgeprune.parity import (
     EXECUTORS,
     MICRO,
+    ONNX_RUNTIME,
     EndToEndParity,
     FloatParity,
     LockstepParity,
@@ -48,15 +49,16 @@ def verify_programs(
         programs.calibration_nhwc[:LOCKSTEP_SAMPLES],
         write_tflite,
         write_qdq_op,
+        executors=_list_executors(programs),
         progress=job.progress,
     )
     most = min(len(job.data.x_test), END_TO_END_SAMPLES)
     test_samples = job.data.x_test[: count_affordable_samples(programs.int8_graph, most, END_TO_END_MACS)]
     end_to_end = _compare_whole_programs(job, programs, lockstep, test_samples)
-    checks = [_check_executor(lockstep, executor) for executor in EXECUTORS]
-    checks += [_check_whole(row) for row in end_to_end]
+    checks = [_check_executor(lockstep, executor, job.checked_on) for executor in EXECUTORS]
+    checks += [_check_whole(row, job.tested_on) for row in end_to_end]
     floats = None
-    if pruned.module is not None:
+    if pruned.module is not None and programs.float32_onnx is not None:
         floats = compare_float(pruned.module, programs.float32_onnx, test_samples)
         checks.insert(0, _check_float(floats))
     for executor, remedy in lockstep.unavailable:
@@ -75,6 +77,8 @@ def verify_programs(
 
 def measure_noise(job: Job, programs: Programs) -> Sequence[Mapping[str, Any]]:
     """Signal to quantization noise of each layer on the lockstep samples, worst first."""
+    if programs.float_graph is None:
+        return ()
     if programs.int8_graph.inputs != programs.float_graph.inputs:
         job.notes.append(
             f"no noise per layer: the tensors of the file that {job.settings.converter} wrote have other names"
@@ -87,17 +91,24 @@ def measure_noise(job: Job, programs: Programs) -> Sequence[Mapping[str, Any]]:
 def _compare_whole_programs(
     job: Job, programs: Programs, lockstep: LockstepParity, samples: np.ndarray
 ) -> tuple[EndToEndParity, ...]:
-    for executor in EXECUTORS:
+    executors = _list_executors(programs)
+    for executor in executors:
         missing = find_missing_kernels(programs.int8_graph, executor)
         if missing:
             job.notes.append(f"{executor} has no kernel for {', '.join(missing)}; it cannot run this model whole")
     return compare_end_to_end(
         programs.int8_graph,
-        to_nhwc(samples),
+        arrange_samples(samples, programs.input_shape),
         programs.int8_tflite,
         programs.int8_onnx,
         input_shape=job.model.input_shape,
+        executors=executors,
     )
+
+
+def _list_executors(programs: Programs) -> tuple[str, ...]:
+    """ONNX Runtime is asked where there is an ONNX file to ship."""
+    return tuple(name for name in EXECUTORS if name != ONNX_RUNTIME or programs.int8_onnx is not None)
 
 
 def _check_float(parity: FloatParity) -> Check:
@@ -110,14 +121,14 @@ def _check_float(parity: FloatParity) -> Check:
     }
 
 
-def _check_executor(lockstep: LockstepParity, executor: str) -> Check | None:
+def _check_executor(lockstep: LockstepParity, executor: str, samples: str) -> Check | None:
     """An executor's worst op in lockstep, as one row."""
     worst = lockstep.worst(executor)
     if worst is None:
         return None
     return {
         "name": f"{executor}, each op in lockstep",
-        "what": f"{lockstep.samples} calibration samples",
+        "what": f"{lockstep.samples} {samples}",
         "difference": _describe_difference(worst),
         "limit": "by op, 0 to 1 LSB" if executor != MICRO else "0 LSB",
         "passed": all(row.passed for row in lockstep.rows if row.executor == executor),
@@ -130,7 +141,7 @@ def _describe_difference(row: OpParity) -> str:
     return "0 LSB" if row.max_lsb == 0 else f"{row.max_lsb} LSB ({row.layer})"
 
 
-def _check_whole(row: EndToEndParity) -> Check:
+def _check_whole(row: EndToEndParity, samples: str) -> Check:
     share = 100 * row.different / max(row.elements, 1)
     if row.max_lsb is None:
         difference = row.problem
@@ -140,7 +151,7 @@ def _check_whole(row: EndToEndParity) -> Check:
         difference += f", {row.argmax_changes} decision{'s' if row.argmax_changes > 1 else ''}"
     return {
         "name": f"{row.executor}, end to end",
-        "what": f"{row.samples} test samples",
+        "what": f"{row.samples} {samples}",
         "difference": difference,
         "limit": "0 LSB" if row.must_be_equal else "reported",
         "passed": row.passed,

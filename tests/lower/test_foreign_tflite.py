@@ -255,8 +255,9 @@ def _give_conv_options(model: schema.ModelT) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[schema.ModelT], object], str]] = {
-    "unknown operator": (lambda model: set_operator(model, 0, "LSTM"), r"dense \(LSTM\): edgeprune has no form"),
-    "custom operator": (_make_custom, r"dense \(CUSTOM MyOp\)"),
+    "unknown operator": (lambda model: set_operator(model, 0, "CEIL"), r"dense \(CEIL\): edgeprune has no form"),
+    "recurrent layer": (lambda model: set_operator(model, 0, "LSTM"), r"dense \(LSTM\): recurrent layers"),
+    "custom operator": (_make_custom, r"dense \(CUSTOM MyOp\): a custom operator means"),
     "two subgraphs": (lambda model: model.subgraphs.append(model.subgraphs[0]), "holds 2 subgraphs"),
     "fused tanh": (
         lambda model: setattr(_operator(model).builtinOptions, "fusedActivationFunction", 4),
