@@ -1,9 +1,9 @@
 """Dense convolution with two taps or more on cores with the DSP extension: packed pairs (dsp_convolution_code.py).
 
-A layer is seen along its *sliding axis*: the columns, or the rows where there is one column (series). The other axis is
-the outer one. A *line* is one input channel of one kernel row, or one phase of it: a stride of s along the sliding axis
-makes s phases, each a convolution of stride 1 over every s-th value. A dilation of d makes d separate outputs, each from
-every d-th value on. All lines have the same number of taps; shorter ones are filled up with zeros.
+A layer is seen along its *sliding axis*: the columns, or the rows where there is one column (series). The other is
+the outer axis. A *line* is one input channel of one kernel row, or one phase of it: a stride of s along the sliding
+axis makes s phases, each a convolution of stride 1 over every s-th value. A dilation of d makes d separate outputs,
+each from every d-th value on. All lines have the same number of taps; shorter ones are filled up with zeros.
 
 The input of a tile of outputs is packed into the scratch (2 bytes per value); weights lie in flash as int8 and are
 unpacked a channel at a time, or, where that costs little flash and saves cycles, are packed already.
@@ -195,6 +195,7 @@ class PackedPairsConvolution(Kernel):
         function = generate_rows(code)
         fields: dict[str, int | str] = {"run": function.name}
         assembly = [function]
+        data: tuple[Constant, ...]
         if plan.tile.unpacks:
             unpack = generate_unpack(slide.taps)
             assembly.append(unpack)
@@ -247,9 +248,9 @@ class PackedPairsConvolution(Kernel):
 
 def _find_slide(call: Call) -> Slide | None:
     """The layer along its sliding axis; None where it has no two taps there or needs what is not done here."""
-    x, weight, _ = call.inputs
+    weight = call.inputs[1]
     attrs = call.op.attrs
-    if not call.target.dsp or weight.shape[3] != call.x.channels:
+    if not call.target.dsp or call.target.mve or weight.shape[3] != call.x.channels:
         return None
     kernel, stride, dilation = weight.shape[1:3], attrs["stride"], attrs["dilation"]
     on_rows = call.x.columns == 1 and kernel[1] == 1
@@ -346,7 +347,7 @@ _PACKED_PIXELS, _PACKED_WORD, _UNPACKED_LINE, _UNPACKED_WORD = 28, 6.0, 4, 4.75
 def estimate_cycles(plan: Plan, keeps_ties: bool) -> int:
     """Modelled cycles of an inference."""
     slide, tile = plan.slide, plan.tile
-    per_call = _CALL
+    per_call = float(_CALL)
     for outputs, count in _cut(-(-slide.outputs // slide.dilation), tile.outputs):
         for rows, times in _cut(slide.y_rows, tile.rows):
             part = replace(plan, tile=replace(tile, outputs=outputs, rows=rows))

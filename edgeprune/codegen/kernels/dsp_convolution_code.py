@@ -446,7 +446,7 @@ def generate_unpack(taps: int) -> Assembly:
     out = AssemblyBuilder(name)
     source, words, lines = "r0", "r1", "r2"
     free = ("r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10")
-    line = [(0,)] if taps % 2 else []
+    line: list[tuple[int, ...]] = [(0,)] if taps % 2 else []
     line += [(tap, tap + 1) for tap in range(taps % 2, taps, 2)]
     together = max(1, 4 // len(line))
 
