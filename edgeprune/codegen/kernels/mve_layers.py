@@ -72,7 +72,7 @@ def count_dot_instructions(runs: int, pixels: int, length: int, channels: int) -
     return runs * (tiles * 60 + whole * triple + (0, single, triple)[rest])
 
 
-class MveConv2D(Kernel):
+class MveConv2d(Kernel):
     """conv_2d, all of it: any kernel, stride, dilation, groups."""
 
     def lower(self, call: Call) -> Lowered | None:
