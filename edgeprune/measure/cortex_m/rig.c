@@ -15,16 +15,21 @@
 RIG("rodata") const uint32_t rig_sizes[3] = {EDGEPRUNE_MODEL_INPUT_BYTES, EDGEPRUNE_MODEL_OUTPUT_BYTES,
                                              EDGEPRUNE_MODEL_ARENA_BYTES};
 
-/* Written by the emulator before the start: where inputs, outputs and arena are, and how many inferences to run. */
+/* Written by the emulator before the start: where inputs, outputs and arena are, how many inferences to run, and which
+ * memory to save at the end. */
 typedef struct {
     const int8_t *input;
     int8_t *output;
     void *arena;
     uint32_t count;
-    uint32_t status; /* written by the rig: what the model answered, all runs ORed */
+    const void *saved;
+    uint32_t saved_bytes;
 } rig_request_t;
-extern volatile rig_request_t rig_request;           /* linker script */
-extern char rig_stack_bottom[], rig_stack_top[]; /* linker script */
+/* From the linker script. The rig has a stack of its own, so that the other one holds the model's traces only. */
+extern const rig_request_t rig_request;
+int rig_call(const int8_t *input, int8_t *output, void *arena, void *stack_top); /* rig_calls.S */
+void rig_fault(void);
+extern char rig_stack_bottom[], rig_stack_top[], rig_own_stack_top[];
 
 RIG("text") static int rig_ask_host(int operation, const void *arguments) {
     register int r0 __asm__("r0") = operation;
@@ -33,7 +38,7 @@ RIG("text") static int rig_ask_host(int operation, const void *arguments) {
     return r0;
 }
 
-/* Write memory to a file of the emulator's working folder: SYS_OPEN in mode "wb", SYS_WRITE, SYS_CLOSE. */
+/* Write memory to a file in the emulator's working folder: SYS_OPEN in mode "wb", SYS_WRITE, SYS_CLOSE. */
 RIG("text") static void rig_save(const char *name, uint32_t name_bytes, const void *start, uint32_t bytes) {
     uint32_t open[3] = {(uint32_t)(uintptr_t)name, 5u, name_bytes};
     uint32_t file = (uint32_t)rig_ask_host(0x01, open);
@@ -42,15 +47,18 @@ RIG("text") static void rig_save(const char *name, uint32_t name_bytes, const vo
     rig_ask_host(0x02, &file);
 }
 
-RIG("rodata") static const char rig_output_name[] = "output.bin";
-RIG("rodata") static const char rig_arena_name[] = "stack.bin";
+RIG("rodata") static const char rig_memory_name[] = "memory.out";
+RIG("rodata") static const char rig_stack_name[] = "stack.out";
+RIG("rodata") static const char rig_status_name[] = "status.out";
 
-RIG("text") __attribute__((noinline, noreturn)) void rig_end(void) {
-    rig_save(rig_output_name, sizeof rig_output_name - 1, (const void *)(uintptr_t)rig_request.output,
-             rig_request.count * (uint32_t)EDGEPRUNE_MODEL_OUTPUT_BYTES);
-    rig_save(rig_arena_name, sizeof rig_arena_name - 1, rig_stack_bottom, (uint32_t)(rig_stack_top - rig_stack_bottom));
+/* End with a report of three words: 0 or the exception's number, the address where it was, what the model answered. */
+RIG("text") __attribute__((noreturn)) static void rig_end(uint32_t exception, uint32_t where, uint32_t answer) {
+    uint32_t status[3] = {exception, where, answer};
+    rig_save(rig_memory_name, sizeof rig_memory_name - 1, rig_request.saved, rig_request.saved_bytes);
+    rig_save(rig_stack_name, sizeof rig_stack_name - 1, rig_stack_bottom, (uint32_t)(rig_stack_top - rig_stack_bottom));
+    rig_save(rig_status_name, sizeof rig_status_name - 1, status, sizeof status);
     for (;;) {
-        rig_ask_host(0x18, (const void *)(uintptr_t)(rig_request.status == 0 ? 0x20026u : 0x20023u)); /* SYS_EXIT */
+        rig_ask_host(0x18, (const void *)0x20026u); /* SYS_EXIT, ADP_Stopped_ApplicationExit */
     }
 }
 
@@ -59,22 +67,21 @@ RIG("text") void rig_start(void) {
     *(volatile uint32_t *)0xE000ED88u |= 0xFu << 20; /* CPACR: full access to CP10 and CP11 */
     __asm__ volatile("dsb\n\tisb");
 #endif
+    uint32_t answer = 0;
     for (uint32_t i = 0; i < rig_request.count; i++) {
-        rig_request.status |= (uint32_t)edgeprune_model_run(rig_request.input + i * (uint32_t)EDGEPRUNE_MODEL_INPUT_BYTES,
-                                                            rig_request.output + i * (uint32_t)EDGEPRUNE_MODEL_OUTPUT_BYTES,
-                                                            rig_request.arena);
+        answer |= (uint32_t)rig_call(rig_request.input + i * (uint32_t)EDGEPRUNE_MODEL_INPUT_BYTES,
+                                     rig_request.output + i * (uint32_t)EDGEPRUNE_MODEL_OUTPUT_BYTES,
+                                     rig_request.arena, rig_stack_top);
     }
-    rig_end();
+    rig_end(0, 0, answer);
 }
 
-/* A fault ends the run with a status of its own; the emulator's log says where it was. */
-RIG("text") void rig_fault(void) {
-    for (;;) {
-        rig_ask_host(0x18, (const void *)0x20024u);
-    }
+/* frame: what the core stacked, r0-r3, r12, lr, pc, xpsr. */
+RIG("text") void rig_report_fault(const uint32_t *frame) {
+    rig_end(*(volatile uint32_t *)0xE000ED04u & 0x1FFu, frame[6], 0); /* ICSR: the active exception */
 }
 
 RIG("vectors") void (*const rig_vectors[16])(void) = {
-    (void (*)(void))rig_stack_top, rig_start, rig_fault, rig_fault, rig_fault, rig_fault, rig_fault, rig_fault,
+    (void (*)(void))rig_own_stack_top, rig_start, rig_fault, rig_fault, rig_fault, rig_fault, rig_fault, rig_fault,
     rig_fault, rig_fault, rig_fault, rig_fault, rig_fault, rig_fault, rig_fault, rig_fault,
 };

@@ -26,6 +26,7 @@ from pathlib import Path, PurePosixPath
 from edgeprune.errors import EdgepruneError, InputError, MeasurementUnavailableError, UnsupportedModelError
 from edgeprune.target import Target
 
+RIG = ("rig.c", "rig_calls.S")
 HERE = Path(__file__).resolve().parent
 ZIG_INSTALL = "pip install 'edgeprune[cortex-m]'"
 GCC_INSTALL = "apt install gcc-arm-none-eabi"
@@ -111,7 +112,7 @@ def _write_sources(folder: Path, sources: Mapping[str, str | bytes], target: Tar
     folder.mkdir(parents=True, exist_ok=True)
     memory = "mps3.ld" if target.core == "cortex-m55" else "mps2.ld"
     rig = {
-        "rig.c": (HERE / "rig.c").read_text(encoding="utf-8"),
+        **{name: (HERE / name).read_text(encoding="utf-8") for name in RIG},
         "rig.ld": "".join((HERE / name).read_text(encoding="utf-8") for name in (memory, "sections.ld")),
     }
     for name, content in {**sources, **rig}.items():
@@ -119,7 +120,7 @@ def _write_sources(folder: Path, sources: Mapping[str, str | bytes], target: Tar
             raise EdgepruneError(f"firmware source {name!r}: a plain file name is expected")
         data = content if isinstance(content, bytes) else content.encode()
         (folder / name).write_bytes(data)
-    return tuple(name for name in sorted({*sources, "rig.c"}) if name.endswith((".c", ".S")))
+    return tuple(name for name in sorted({*sources, *RIG}) if name.endswith((".c", ".S")))
 
 
 def _link_with_zig(zig: Toolchain, flags: tuple[str, ...], units: tuple[str, ...], folder: Path) -> bytes:
