@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from edgeprune.codegen.kernel import Call, Kernel, Lowered
 from edgeprune.codegen.kernels.dsp_convolution import PackedPairsConvolution
+from edgeprune.codegen.kernels.dsp_pointwise import DspPatches, DspPointwise
 from edgeprune.codegen.kernels.portable_activations import (
     CLAMPS,
     LOOKUPS,
@@ -29,7 +30,7 @@ from edgeprune.codegen.kernels.portable_pool import PortableMean, PortablePool
 from edgeprune.errors import UnsupportedModelError
 
 KERNELS: Mapping[str, tuple[Kernel, ...]] = {
-    "conv_2d": (PackedPairsConvolution(), PortableConv2d()),
+    "conv_2d": (DspPointwise(), PackedPairsConvolution(), DspPatches(), PortableConv2d()),
     "depthwise_conv_2d": (PortableDepthwiseConv2d(),),
     "fully_connected": (PortableFullyConnected(),),
     "add": (PortableAdd(),),
