@@ -36,6 +36,7 @@ app = typer.Typer(
 # a pipe or a CI log has no width of its own: wide enough that no table is folded there
 LOG_WIDTH = 160
 INPUT, PRUNING, TRAINING, OUTPUT = "What goes in", "Pruning", "Training", "What comes out"
+FIRMWARE = "Firmware (Cortex-M)"
 
 ModelArgument = Annotated[
     Path,
@@ -206,11 +207,28 @@ def compile_command(
             rich_help_panel=OUTPUT, help="Who writes the .tflite: edgeprune or tensorflow. (default: edgeprune)"
         ),
     ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=FIRMWARE,
+            help="arena (whole maps), streaming (a few rows at a time), or auto: the least RAM for 10 % more time. "
+            "(default: auto)",
+        ),
+    ] = None,
+    toolchain: Annotated[
+        str | None, typer.Option(rich_help_panel=FIRMWARE, help="zig, or gcc (arm-none-eabi-gcc). (default: zig)")
+    ] = None,
+    emulator: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=FIRMWARE, help="unicorn, qemu (qemu-system-arm), or auto: qemu for M55. (default: auto)"
+        ),
+    ] = None,
     budget: Annotated[
         str | None,
         typer.Option(
             rich_help_panel=OUTPUT,
-            help="Limits, such as model_bytes=64K,macs=2M,accuracy_drop=1pp. Exit code 3 when one is missed.",
+            help="Limits, such as flash=64K,ram=16K,latency=20ms,accuracy_drop=1pp. Exit code 3 when one is missed.",
         ),
     ] = None,
     output: Annotated[
@@ -220,7 +238,7 @@ def compile_command(
     as_json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
-    """Prune, retrain, export, quantize, verify and measure a trained model; write the artifacts and a report.
+    """Prune, retrain, export, quantize, verify and measure a trained model; write firmware, artifacts and a report.
 
     With a dataset beside it, `edgeprune compile model.pt --target cortex-m` is all it takes: DSP finds by itself which
     channels the model does not need. Nothing is judged on the test set before the end.
@@ -464,6 +482,8 @@ def _print_compile_result(console: Console, document: Mapping[str, Any], page: P
         [
             tables.list_variants(document),
             tables.list_parity(document),
+            tables.list_firmware(document),
+            tables.list_memory_choices(document),
             tables.list_latency(document),
             tables.list_budgets(document),
         ],

@@ -141,6 +141,17 @@ class QuantizeConfig:
 
 
 @dataclass(frozen=True)
+class FirmwareConfig:
+    """[firmware]: how memory is used, what compiles the C and what runs it."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    memory: Literal["auto", "arena", "streaming"] | None = None
+    toolchain: Literal["zig", "gcc"] | None = None
+    emulator: Literal["auto", "unicorn", "qemu"] | None = None
+
+
+@dataclass(frozen=True)
 class Config:
     """A settings file, checked; `Config()` is that of a project without one.
 
@@ -154,6 +165,7 @@ class Config:
     prune: PruneConfig = PruneConfig()
     retrain: RetrainConfig = RetrainConfig()
     quantize: QuantizeConfig = QuantizeConfig()
+    firmware: FirmwareConfig = FirmwareConfig()
     budget: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
 
@@ -165,6 +177,7 @@ TABLES: Mapping[str, type] = {
     "prune": PruneConfig,
     "retrain": RetrainConfig,
     "quantize": QuantizeConfig,
+    "firmware": FirmwareConfig,
 }
 
 
@@ -206,7 +219,7 @@ def load_config_options(config_path: Path | None, model: Path | str) -> dict[str
     """
     config = load_config_beside(model, config_path)
     options: dict[str, Any] = {}
-    for part in (config.model, config.compile, config.prune, config.retrain, config.quantize):
+    for part in (config.model, config.compile, config.prune, config.retrain, config.quantize, config.firmware):
         values = {item.name: getattr(part, item.name) for item in dataclasses.fields(part)}
         options.update({name: value for name, value in values.items() if value is not None})
     for name, option in (("mode", "retrain"), ("samples", "calibration_samples")):

@@ -1,6 +1,7 @@
 """The compiler on one screen: the stages in order, artifact to artifact.
 
-    prepare -> survey -> prune (+ retrain) -> build (ONNX, int8, TFLite) -> verify -> evaluate -> measure -> report
+    prepare -> survey -> prune (+ retrain) -> build (ONNX, int8, TFLite) -> verify -> firmware -> evaluate -> measure
+    -> report
 
 A network goes the whole way; an int8 program that others made joins it after `build`. Each stage is a function in
 `stages` and takes what the stages before it made. Files are written once everything has been built, each whole or not
@@ -24,6 +25,7 @@ from edgeprune.report import CompileRecord, to_json, write_manifest, write_repor
 from edgeprune.settings import CompileSettings
 from edgeprune.stages.build import Programs, build_programs, survey_base
 from edgeprune.stages.evaluate import evaluate_variants
+from edgeprune.stages.firmware import make_firmware, record_firmware
 from edgeprune.stages.measure import collect_metrics, compare_layers, describe_profiles, measure_latencies
 from edgeprune.stages.prepare import Job, prepare_job
 from edgeprune.stages.prepare_program import UNPRUNED, prepare_program
@@ -72,18 +74,21 @@ def compile_program(settings: CompileSettings, progress: Progress = SILENT) -> C
 def finish_compile(
     record: CompileRecord, job: Job, base_graph: Graph | None, pruned: PrunedModel, programs: Programs
 ) -> CompileResult:
-    """What every compile does once its int8 program stands: verify, evaluate, measure, report."""
+    """What every compile does once its int8 program stands: verify, make the firmware, evaluate, measure, report."""
     with timed(record, "verify"):
         record.parity, record.sqnr = verify_programs(job, pruned, programs)
+    with timed(record, "firmware"):
+        firmware = make_firmware(job, programs)
+        record_firmware(record, job, firmware)
     with timed(record, "evaluate"):
-        record.variants = evaluate_variants(job, base_graph, pruned, programs)
+        record.variants = evaluate_variants(job, base_graph, pruned, programs, firmware)
     with timed(record, "measure"):
-        record.latency = measure_latencies(job, programs)
+        record.latency = measure_latencies(job, programs, firmware)
         record.layers = compare_layers(job, pruned, programs)
         record.profiles = describe_profiles(base_graph, programs)
-        record.metrics = collect_metrics(job, record)
+        record.metrics = collect_metrics(job, record, firmware)
     describe_job(record, job, pruned)
-    write_artifacts(record, job, pruned, programs)
+    write_artifacts(record, job, pruned, programs, firmware)
     decide_outcome(record, job.settings.budgets)
     document = to_json(record, __version__)
     write_manifest(document, job.output)

@@ -15,6 +15,9 @@ from edgeprune.report.budget import Budget, parse_budgets
 METHODS = ("dsp", "l1", "none")
 OBSERVERS = ("minmax", "percentile", "mse")
 CONVERTERS = ("edgeprune", "tensorflow")
+MEMORY_MODES = ("auto", "arena", "streaming")
+TOOLCHAINS = ("zig", "gcc")
+EMULATORS = ("auto", "unicorn", "qemu")
 RETRAIN_MODES = ("finetune", "scratch", "both", "none")
 
 # Options that only some methods have: giving one to another method is refused, not ignored.
@@ -70,6 +73,8 @@ class CompileSettings:
     retrain: after pruning; the method's own default where None is given.
     training: names and values of `prune.TrainSettings` that differ from the method's recipe.
     train: 'pkg.module:function' that trains in place of edgeprune's own loop.
+    memory: of the firmware: whole maps ('arena'), a few rows at a time ('streaming'), or what is cheap ('auto').
+    toolchain: compiler of the firmware. emulator: what runs it; 'auto' takes unicorn where it knows the core.
     budgets: limits the result is held against.
     """
 
@@ -91,6 +96,9 @@ class CompileSettings:
     observer: str = "minmax"
     calibration_samples: int = 512
     converter: str = "edgeprune"
+    memory: str = "auto"
+    toolchain: str = "zig"
+    emulator: str = "auto"
     budgets: tuple[Budget, ...] = ()
     output: Path | None = None
     seed: int = 0
@@ -99,6 +107,9 @@ class CompileSettings:
         _require_choice("method", self.method, METHODS)
         _require_choice("observer", self.observer, OBSERVERS)
         _require_choice("converter", self.converter, CONVERTERS)
+        _require_choice("memory", self.memory, MEMORY_MODES)
+        _require_choice("toolchain", self.toolchain, TOOLCHAINS)
+        _require_choice("emulator", self.emulator, EMULATORS)
         _require_choice("scope", self.scope, ("layer", "global"))
         _require_choice("start", self.start, ("scratch", "trained"))
         if self.retrain is None:

@@ -69,6 +69,11 @@ class Firmware:
     constant_bytes: int
     content: FolderContent
 
+    @property
+    def compiled_files(self) -> dict[str, str]:
+        """The files that the model itself is compiled from, headers too: no self-test, example or normalization."""
+        return {name: text for name, text in self.files.items() if name in self.sources or name.endswith(".h")}
+
 
 def generate_firmware(
     graph: Graph,

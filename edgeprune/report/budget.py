@@ -40,8 +40,10 @@ METRIC_KINDS: Mapping[str, MetricKind] = {
     "macro_f1": MetricKind("percent", "higher", "int8 macro-F1 on the test set"),
     "accuracy_drop": MetricKind("percentage points", "lower", "base accuracy minus int8 accuracy"),
     "macro_f1_drop": MetricKind("percentage points", "lower", "base macro-F1 minus int8 macro-F1"),
-    "flash": MetricKind("bytes", "lower", "program memory of the firmware"),
-    "ram": MetricKind("bytes", "lower", "working memory of the firmware"),
+    "flash": MetricKind("bytes", "lower", "code and constants of the firmware"),
+    "ram": MetricKind("bytes", "lower", "arena, variables, peak stack, input and output of the firmware"),
+    "instructions": MetricKind("count", "lower", "executed by one inference on the target"),
+    "cycles": MetricKind("count", "lower", "of one inference on the target"),
     "latency": MetricKind("microseconds", "lower", "time of one inference on the target"),
 }
 

@@ -26,6 +26,7 @@ def draw_figures(document: Document) -> dict[str, Figure]:
         "layers-parameters": draw_layer_parameters,
         "parity": draw_parity,
         "sqnr": draw_sqnr,
+        "firmware-layers": draw_firmware_layers,
     }
     figures = {name: draw(document) for name, draw in drawers.items()}
     return {name: figure for name, figure in figures.items() if figure is not None}
@@ -102,6 +103,26 @@ def draw_sqnr(document: Document) -> Figure | None:
         "marker": {"color": AFTER_COLOR},
     }
     figure = _figure([trace], "SQNR, dB", "", height=120 + 20 * len(rows), yaxis={"autorange": "reversed"})
+    figure["layout"]["showlegend"] = False
+    return figure
+
+
+def draw_firmware_layers(document: Document) -> Figure | None:
+    """Instructions of each layer of the firmware, in order of execution from the top."""
+    rows = [row for row in document["firmware"].get("layers", ()) if row["instructions"] is not None]
+    if not rows:
+        return None
+    trace = {
+        "type": "bar",
+        "orientation": "h",
+        "x": [row["instructions"] for row in rows],
+        "y": [row["name"] for row in rows],
+        "marker": {"color": AFTER_COLOR},
+        "customdata": [row["kernel"] for row in rows],
+        "hovertemplate": "%{customdata}<br>%{x:,} instructions",
+    }
+    figure = _figure([trace], "instructions of one inference", "", height=120 + 22 * len(rows))
+    figure["layout"]["yaxis"] = {**figure["layout"].get("yaxis", {}), "autorange": "reversed"}
     figure["layout"]["showlegend"] = False
     return figure
 

@@ -39,6 +39,15 @@ def render_html(document: Mapping[str, Any]) -> str:
             ["layers-macs", "layers-parameters"],
             [tables.list_layers(document), tables.list_unpruned(document), tables.list_program(document)],
         ),
+        (
+            "Firmware",
+            ["firmware-layers"],
+            [
+                tables.list_firmware(document),
+                tables.list_memory_choices(document),
+                tables.list_firmware_layers(document),
+            ],
+        ),
         ("Latency", [], [tables.list_latency(document)]),
         ("Parity", ["parity"], [tables.list_parity(document)]),
         ("Quantization", ["sqnr"], [tables.list_sqnr(document)]),

@@ -21,11 +21,14 @@ def render_markdown(document: Mapping[str, Any]) -> str:
     sections = (
         tables.list_variants(document),
         tables.list_budgets(document),
+        tables.list_firmware(document),
+        tables.list_memory_choices(document),
         tables.list_latency(document),
         tables.list_parity(document),
         tables.list_sqnr(document, worst=5),
         tables.list_layers(document),
         tables.list_unpruned(document),
+        tables.list_firmware_layers(document),
         tables.list_artifacts(document),
     )
     parts += [render_table(table) for table in sections if table is not None]

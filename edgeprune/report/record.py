@@ -89,6 +89,7 @@ class CompileRecord:
     parity: Mapping[str, Any] = field(default_factory=dict)
     sqnr: Sequence[Mapping[str, Any]] = ()
     latency: Sequence[Mapping[str, Any]] = ()
+    firmware: Mapping[str, Any] = field(default_factory=dict)
     metrics: dict[str, Metric] = field(default_factory=dict)
     budgets: Sequence[BudgetResult] = ()
     artifacts: list[Artifact] = field(default_factory=list)

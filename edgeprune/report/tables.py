@@ -177,6 +177,87 @@ def list_latency(document: Document) -> Table | None:
     return Table("Latency of one inference", ("what", "method", "p50", "p90", "min", "n", "note"), rows, (0, 1, 6))
 
 
+def list_firmware(document: Document) -> Table | None:
+    """What the firmware takes on the target, and how each figure was got."""
+    measured = document["firmware"].get("measured")
+    if not measured:
+        return None
+    firmware = document["firmware"]
+    rows = [
+        (
+            "flash",
+            f"{measured['flash_bytes']:,} bytes",
+            _join_bytes(measured, ("text", "rodata", "data")),
+            "linked file",
+        ),
+    ]
+    if measured["emulator"] is not None:
+        parts = {"arena": firmware["arena_bytes"], "stack": measured["peak_stack_bytes"], **_io_bytes(measured)}
+        run = f"{measured['emulator']}, {measured['core']}"
+        rows.append(("RAM", f"{measured['ram_bytes']:,} bytes", _join_bytes(parts, tuple(parts)), run))
+        rows.append(("instructions", f"{measured['instructions']:,}", "of one inference, counted", run))
+    if measured["cycles"] is not None:
+        model = f"modelled, {measured['cycle_model']['status']}"
+        rows.append(("cycles", f"{measured['cycles']:,}", "of one inference, no flash wait states", model))
+    return Table(f"Firmware, built with {measured['toolchain']}", ("", "", "of what", "how"), tuple(rows), (0, 2, 3))
+
+
+def _io_bytes(measured: Mapping[str, Any]) -> dict[str, int]:
+    return {
+        "data and bss": measured["data"] + measured["bss"],
+        "input": measured["input_bytes"],
+        "output": measured["output_bytes"],
+    }
+
+
+def _join_bytes(sizes: Mapping[str, Any], names: Sequence[str]) -> str:
+    return " + ".join(f"{name} {sizes[name]:,}" for name in names)
+
+
+def list_memory_choices(document: Document) -> Table | None:
+    """What the memory modes would have cost."""
+    choices = document["firmware"].get("choices")
+    if not choices:
+        return None
+    whole = choices[0]
+    rows = tuple(
+        (
+            f"{choice['mode']}{', as asked' if choice['mode'] == document['firmware']['mode'] else ''}",
+            "rows are streamed" if choice["streams"] else "whole maps",
+            f"{choice['arena_bytes']:,}",
+            _format_change(choice["cycles"], whole["cycles"]) or "0 %",
+        )
+        for choice in choices
+    )
+    return Table(
+        "Memory modes of the firmware (time estimated before it is built)",
+        ("mode", "", "arena, bytes", "time vs whole maps"),
+        rows,
+        (0, 1),
+    )
+
+
+def list_firmware_layers(document: Document) -> Table | None:
+    """Each layer of the firmware: kernel, instructions, cycles."""
+    layers = [layer for layer in document["firmware"].get("layers", ()) if layer["instructions"] is not None]
+    if not layers:
+        return None
+    rows = tuple(
+        (
+            layer["name"],
+            layer["kind"],
+            layer["kernel"],
+            f"{layer['macs']:,}",
+            f"{layer['instructions']:,}",
+            f"{layer['instructions'] / layer['macs']:.2f}" if layer["macs"] else "",
+            "" if layer["cycles"] is None else f"{layer['cycles']:,}",
+        )
+        for layer in layers
+    )
+    head = ("layer", "kind", "kernel", "MACs", "instructions", "per MAC", "modelled cycles")
+    return Table("Layers of the firmware", head, rows, (0, 1, 2))
+
+
 def list_budgets(document: Document) -> Table | None:
     """Budgets and whether they were met."""
     if not document["budgets"]:
@@ -197,10 +278,14 @@ def list_artifacts(document: Document) -> Table | None:
     """Files written."""
     if not document["artifacts"]:
         return None
+    artifacts = [artifact for artifact in document["artifacts"] if "/" not in artifact["path"]]
     rows = tuple(
-        (artifact["path"], artifact["kind"], f"{artifact['bytes']:,}", artifact["sha256"])
-        for artifact in document["artifacts"]
+        (artifact["path"], artifact["kind"], f"{artifact['bytes']:,}", artifact["sha256"]) for artifact in artifacts
     )
+    folder = [artifact for artifact in document["artifacts"] if artifact["path"].startswith("firmware/")]
+    if folder:
+        size = sum(artifact["bytes"] for artifact in folder)
+        rows += (("firmware/", f"C firmware, {len(folder)} files", f"{size:,}", "of each: manifest.json"),)
     return Table("Files", ("file", "what", "bytes", "sha256"), rows, (0, 1, 3))
 
 

@@ -17,6 +17,7 @@ from edgeprune.metrics import score_predictions
 from edgeprune.prune import predict
 from edgeprune.report import Variant
 from edgeprune.stages.build import Programs
+from edgeprune.stages.firmware import FirmwareResult
 from edgeprune.stages.prepare import Job
 from edgeprune.stages.prune import PrunedModel
 
@@ -24,7 +25,11 @@ FLOAT_BYTES = 4
 
 
 def evaluate_variants(
-    job: Job, base_graph: Graph | None, pruned: PrunedModel, programs: Programs
+    job: Job,
+    base_graph: Graph | None,
+    pruned: PrunedModel,
+    programs: Programs,
+    firmware: FirmwareResult | None,
 ) -> dict[str, Variant]:
     """Cost and scores of every form: base, what pruning went through, ONNX, TFLite float and int8 by each executor."""
     samples, labels = job.data.x_test, job.data.y_test
@@ -42,7 +47,28 @@ def evaluate_variants(
         for key, variant, compute in runs:
             variants[key] = _with_scores(variant, compute(), labels) if job.is_scored else variant
             step.advance()
+    if firmware is not None and len(firmware.outputs):
+        variants["firmware"] = _score_firmware(job, programs, firmware, variants["int8"])
     return variants
+
+
+def _score_firmware(job: Job, programs: Programs, firmware: FirmwareResult, int8: Variant) -> Variant:
+    """The firmware's own outputs on the test samples that it has run."""
+    assert firmware.measurement is not None and firmware.measurement.run is not None  # noqa: PT018  it has outputs
+    count = len(firmware.outputs)
+    variant = replace(
+        int8,
+        label="firmware",
+        form="firmware",
+        executor=f"{firmware.measurement.core} in {firmware.measurement.run.emulator}",
+        file_bytes=firmware.measurement.flash_bytes,
+        peak_activation_bytes=firmware.firmware.arena_bytes,
+        note="" if count == len(job.data.x_test) else f"the first {count:,} of {len(job.data.x_test):,} test samples",
+    )
+    if not job.is_scored:
+        return variant
+    first = programs.int8_graph.tensors[programs.int8_graph.outputs[0]].element_count
+    return _with_scores(variant, firmware.outputs[:, :first].astype(np.float32), job.data.y_test[:count])
 
 
 def _describe_module(label: str, module: fx.GraphModule, job: Job, graph: Graph | None) -> Variant:

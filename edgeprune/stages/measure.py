@@ -10,15 +10,16 @@ from edgeprune.graph import Graph
 from edgeprune.measure import LayerMacs, LayerProfile, Profile, count_macs, measure_host_latency, profile_graph
 from edgeprune.report import METRIC_KINDS, CompileRecord, LayerRow, Metric
 from edgeprune.stages.build import Programs
+from edgeprune.stages.firmware import FirmwareResult
 from edgeprune.stages.prepare import Job
 from edgeprune.stages.prune import PrunedModel
 
 # what a figure of the device itself waits for, by family of targets
-NEEDS: Mapping[str, str] = {"cortex-m": "needs the firmware build", "cortex-a": "needs a run on the device"}
+NEEDS: Mapping[str, str] = {"cortex-a": "needs a run on the device"}
 
 
-def measure_latencies(job: Job, programs: Programs) -> Sequence[Mapping[str, Any]]:
-    """Times on this host for ONNX Runtime and LiteRT; for another target a row that says why there is none."""
+def measure_latencies(job: Job, programs: Programs, firmware: FirmwareResult | None) -> Sequence[Mapping[str, Any]]:
+    """Times on this host for ONNX Runtime and LiteRT; for another target a modelled one, or why there is none."""
     files = {
         "ONNX Runtime float32": programs.float32_onnx,
         "ONNX Runtime int8": programs.int8_onnx,
@@ -26,7 +27,9 @@ def measure_latencies(job: Job, programs: Programs) -> Sequence[Mapping[str, Any
         "LiteRT int8": programs.int8_tflite,
     }
     rows: list[dict[str, Any]] = []
-    if job.target.family in NEEDS:
+    if firmware is not None:
+        rows.append(_describe_modelled_latency(job, firmware))
+    elif job.target.family in NEEDS:
         rows.append({"name": job.target.name, "method": "unavailable", "reason": NEEDS[job.target.family]})
     made = {name: content for name, content in files.items() if content is not None}
     with job.progress.step("latency on this host", total=len(made)) as step:
@@ -35,6 +38,21 @@ def measure_latencies(job: Job, programs: Programs) -> Sequence[Mapping[str, Any
             rows.append({**dataclasses.asdict(latency), "reason": f"{latency.runtime}, {latency.threads} thread"})
             step.advance()
     return rows
+
+
+def _describe_modelled_latency(job: Job, firmware: FirmwareResult) -> dict[str, Any]:
+    metric = _device_metrics(job, firmware)["latency"]
+    if metric.value is None or firmware.measurement is None:
+        return {"name": job.target.name, "method": "unavailable", "reason": metric.reason}
+    clock = f"{firmware.measurement.cycles:,} cycles at {(job.target.clock_hz or 0) / 1e6:g} MHz"
+    error = firmware.measurement.cycle_error
+    return {
+        "name": job.target.name,
+        "method": metric.method,
+        "n": 1,
+        **dict.fromkeys(("p50_us", "min_us"), metric.value),
+        "reason": f"{clock}, no flash wait states, not measured on silicon; cycle model {error.status}: {error.note}",
+    }
 
 
 def compare_layers(job: Job, pruned: PrunedModel, programs: Programs) -> Sequence[LayerRow]:
@@ -85,7 +103,7 @@ def _compare(before: LayerMacs | LayerProfile | None, after: LayerMacs | LayerPr
     )
 
 
-def collect_metrics(job: Job, record: CompileRecord) -> dict[str, Metric]:
+def collect_metrics(job: Job, record: CompileRecord, firmware: FirmwareResult | None) -> dict[str, Metric]:
     """The figures that budgets and gates speak of; None with the reason where one cannot be had."""
     int8, base = record.variants["int8"], record.variants.get("base")
     metrics = {
@@ -103,12 +121,40 @@ def collect_metrics(job: Job, record: CompileRecord) -> dict[str, Metric]:
         metrics[name] = _score_metric(name, value, "the model is no classifier of this data's classes")
         drop = None if value is None or before is None else before - value
         metrics[f"{name}_drop"] = _score_metric(f"{name}_drop", drop, "there is no PyTorch model to compare with")
-    for name in ("flash", "ram"):
-        metrics[name] = Metric(name, None, None, NEEDS.get(job.target.family, "the host has no such limit"))
-    metrics["latency"] = _latency_metric(record, job.target.family)
+    if firmware is not None:
+        metrics |= _device_metrics(job, firmware)
+    else:
+        for name in ("flash", "ram", "instructions", "cycles"):
+            metrics[name] = Metric(name, None, None, NEEDS.get(job.target.family, "the host has no such figure"))
+        metrics["latency"] = _latency_metric(record, job.target.family)
     if set(metrics) != set(METRIC_KINDS):
         raise AssertionError(f"figures without a value: {set(METRIC_KINDS) ^ set(metrics)}")
     return metrics
+
+
+def _device_metrics(job: Job, firmware: FirmwareResult) -> dict[str, Metric]:
+    """What the firmware takes: sizes from the linked file, the rest from the emulated run."""
+    measurement = firmware.measurement
+    latency = None if measurement is None or measurement.latency_ms is None else 1000 * measurement.latency_ms
+    reasons = dict.fromkeys(("flash", "ram", "instructions", "cycles", "latency"), firmware.reason)
+    if measurement is not None and measurement.run is not None:
+        reasons["cycles"] = f"there is no cycle model for {measurement.core}"
+        reasons["latency"] = (
+            reasons["cycles"]
+            if measurement.cycles is None
+            else f"{job.target.name} states no clock; name a board of `edgeprune targets`, or a .toml with clock_hz"
+        )
+    figures: Mapping[str, tuple[float | None, str]] = {
+        "flash": (None if measurement is None else measurement.flash_bytes, "static"),
+        "ram": (None if measurement is None else measurement.ram_bytes, "emulated_instructions"),
+        "instructions": (None if measurement is None else measurement.instructions, "emulated_instructions"),
+        "cycles": (None if measurement is None else measurement.cycles, "modelled_cycles"),
+        "latency": (latency, "modelled_cycles"),
+    }
+    return {
+        name: Metric(name, value, method) if value is not None else Metric(name, None, None, reasons[name])
+        for name, (value, method) in figures.items()
+    }
 
 
 def _score_metric(name: str, fraction: float | None, reason: str) -> Metric:

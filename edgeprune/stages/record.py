@@ -16,6 +16,8 @@ from edgeprune.load import save_model
 from edgeprune.report import Artifact, Budget, CompileRecord, check_budgets, exit_code_of
 from edgeprune.settings import CompileSettings
 from edgeprune.stages.build import Programs
+from edgeprune.stages.firmware import FOLDER as FIRMWARE_FOLDER
+from edgeprune.stages.firmware import FirmwareResult
 from edgeprune.stages.prepare import Job
 from edgeprune.stages.prune import PrunedModel
 from edgeprune.target import describe_target
@@ -62,12 +64,18 @@ def describe_settings(settings: CompileSettings) -> dict[str, Any]:
     return values
 
 
-def write_artifacts(record: CompileRecord, job: Job, pruned: PrunedModel, programs: Programs) -> None:
+def write_artifacts(
+    record: CompileRecord, job: Job, pruned: PrunedModel, programs: Programs, firmware: FirmwareResult | None
+) -> None:
     """Put every form of the model into the output folder and note size and digest of each."""
     shutil.rmtree(job.checkpoints, ignore_errors=True)
-    for name, (kind, content) in programs.files.items():
+    files = {**programs.files, **({} if firmware is None else firmware.files)}
+    for name, (kind, content) in files.items():
         write_file_atomically(job.output / name, content)
         record.artifacts.append(describe_artifact(name, kind, content))
+    for path in (job.output / FIRMWARE_FOLDER).glob("*"):
+        if f"{FIRMWARE_FOLDER}/{path.name}" not in files:
+            path.unlink()  # of an earlier firmware: it would be compiled with this one
     if pruned.module is not None:
         path = job.output / PRUNED_MODEL
         save_model(
