@@ -10,6 +10,10 @@ from collections.abc import Mapping
 from edgeprune.codegen.kernel import Call, Kernel, Lowered
 from edgeprune.codegen.kernels.dsp_convolution import PackedPairsConvolution
 from edgeprune.codegen.kernels.dsp_pointwise import DspPatches, DspPointwise
+from edgeprune.codegen.kernels.mve_depthwise import MveDepthwiseConv2d
+from edgeprune.codegen.kernels.mve_elementwise import MveElementwise
+from edgeprune.codegen.kernels.mve_layers import MveConv2d, MveFullyConnected
+from edgeprune.codegen.kernels.mve_pool import MveLookup, MveMean, MvePool
 from edgeprune.codegen.kernels.portable_activations import (
     CLAMPS,
     LOOKUPS,
@@ -30,19 +34,19 @@ from edgeprune.codegen.kernels.portable_pool import PortableMean, PortablePool
 from edgeprune.errors import UnsupportedModelError
 
 KERNELS: Mapping[str, tuple[Kernel, ...]] = {
-    "conv_2d": (DspPointwise(), PackedPairsConvolution(), DspPatches(), PortableConv2d()),
-    "depthwise_conv_2d": (PortableDepthwiseConv2d(),),
-    "fully_connected": (PortableFullyConnected(),),
-    "add": (PortableAdd(),),
-    "sub": (PortableAdd(),),
-    "mul": (PortableMul(),),
+    "conv_2d": (MveConv2d(), DspPointwise(), PackedPairsConvolution(), DspPatches(), PortableConv2d()),
+    "depthwise_conv_2d": (MveDepthwiseConv2d(), PortableDepthwiseConv2d()),
+    "fully_connected": (MveFullyConnected(), PortableFullyConnected()),
+    "add": (MveElementwise(), PortableAdd()),
+    "sub": (MveElementwise(), PortableAdd()),
+    "mul": (MveElementwise(), PortableMul()),
     "prelu": (PortablePrelu(),),
-    "max_pool_2d": (PortablePool(),),
-    "average_pool_2d": (PortablePool(),),
-    "mean": (PortableMean(),),
+    "max_pool_2d": (MvePool(), PortablePool()),
+    "average_pool_2d": (MvePool(), PortablePool()),
+    "mean": (MveMean(), PortableMean()),
     "softmax": (PortableSoftmax(),),
-    **{kind: (PortableLookup(),) for kind in LOOKUPS},
-    **{kind: (PortableClamp(), PortableLookup()) for kind in CLAMPS},
+    **{kind: (MveLookup(), PortableLookup()) for kind in LOOKUPS},
+    **{kind: (MveLookup(), PortableClamp(), PortableLookup()) for kind in CLAMPS},
     "concat": (PortableConcat(),),
     "pad": (PortablePad(),),
     "reshape": (PortableReshape(),),

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeprune.codegen.kernel import Call, Constant, Kernel, Lowered
 from edgeprune.codegen.kernels.mve_layers import find_form, find_padding, lower_scales
-from edgeprune.codegen.kernels.mve_line_code import ANY, RIGHT, count_chunks, generate_line
+from edgeprune.codegen.kernels.mve_line_code import count_chunks, generate_line
 from edgeprune.codegen.requantize import get_zero_point, scale_layer
 
 LINE_BYTES = 2048  # of scratch, where that is enough for four outputs

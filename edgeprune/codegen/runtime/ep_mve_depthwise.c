@@ -21,7 +21,7 @@ static int8_t *gather(int8_t *to, int32_t to_step, const int8_t *from, int32_t f
                          "vstrb.16 q0, [%[to]], #8\n"
                          "letp lr, 1b\n"
                          "2:\n"
-                         : [start] "+Te"(start), [to] "+r"(to), [from] "+r"(from)
+                         : [start] "+Te"(start), [to] "+l"(to), [from] "+r"(from)
                          : [from_step] "r"(from_step), [count] "r"(count)
                          : "q0", "q1", "lr", "memory");
     } else {
