@@ -92,7 +92,7 @@ def test_a_compile_ends_well(compiled: tuple[CompileResult, Path]) -> None:
     result, output = compiled
     assert result.exit_code == 0
     assert result.document["outcome"] == "Built and verified"
-    expected = {*ARTIFACTS, "report.json", "report.md", "report.html", "manifest.json"}
+    expected = {*ARTIFACTS, "firmware", "firmware.elf", "report.json", "report.md", "report.html", "manifest.json"}
     assert {path.name for path in output.iterdir()} == expected
 
 
@@ -102,7 +102,8 @@ def test_the_report_keeps_its_schema(document: Mapping[str, Any]) -> None:
 
 def test_the_manifest_names_every_artifact_with_its_digest(compiled: tuple[CompileResult, Path]) -> None:
     manifest = json.loads((compiled[1] / "manifest.json").read_text())
-    assert sorted(artifact["path"] for artifact in manifest["artifacts"]) == sorted(ARTIFACTS)
+    firmware = {f"firmware/{path.name}" for path in (compiled[1] / "firmware").iterdir()}
+    assert {artifact["path"] for artifact in manifest["artifacts"]} == {*ARTIFACTS, "firmware.elf", *firmware}
     for artifact in manifest["artifacts"]:
         content = (compiled[1] / artifact["path"]).read_bytes()
         assert (len(content), hashlib.sha256(content).hexdigest()) == (artifact["bytes"], artifact["sha256"])
@@ -145,18 +146,32 @@ def test_every_form_was_scored_on_the_whole_test_set(document: Mapping[str, Any]
 
 def test_a_microcontroller_gets_no_host_time(document: Mapping[str, Any]) -> None:
     latency = {row["name"]: row for row in document["latency"]}
-    assert latency["cortex-m4"] == {
-        "name": "cortex-m4",
-        "method": "unavailable",
-        "reason": "needs the firmware build",
-    }
+    assert latency["cortex-m4"]["method"] == "unavailable"
+    assert "states no clock" in latency["cortex-m4"]["reason"]
     assert document["metrics"]["latency"]["value"] is None
     assert {row["method"] for name, row in latency.items() if name != "cortex-m4"} == {"host"}
 
 
+def test_the_firmware_was_run_and_equals_the_reference(document: Mapping[str, Any]) -> None:
+    measured = document["firmware"]["measured"]
+    assert measured["different"] == 0
+    assert measured["samples"] == document["data"]["samples"]["test"]
+    firmware, int8 = document["variants"]["firmware"], document["variants"]["int8"]
+    assert firmware["confusion_matrix"] == int8["confusion_matrix"]
+    assert firmware["executor"].startswith("cortex-m4 in unicorn")
+    layers = document["firmware"]["layers"]
+    inside = sum(layer["instructions"] for layer in layers)
+    assert 0.5 * measured["instructions"] < inside <= measured["instructions"]
+    parts = ("peak_stack_bytes", "input_bytes", "output_bytes", "data", "bss")
+    assert measured["ram_bytes"] == document["firmware"]["arena_bytes"] + sum(measured[part] for part in parts)
+    assert document["metrics"]["ram"]["value"] == measured["ram_bytes"]
+    check = next(check for check in document["parity"]["checks"] if check["name"].startswith("firmware"))
+    assert check["passed"] is True
+
+
 def test_no_artifact_tells_where_it_was_made(compiled: tuple[CompileResult, Path], model: Path) -> None:
     places = [str(Path.cwd()), str(Path.home()), str(compiled[1]), str(model.parent), sys.prefix]
-    for path in compiled[1].iterdir():
+    for path in (path for path in compiled[1].rglob("*") if path.is_file()):
         content = path.read_bytes()
         for place in places:
             assert place.encode() not in content, f"{path.name} holds {place}"
@@ -167,6 +182,8 @@ def test_the_same_inputs_give_the_same_bytes(compiled: tuple[CompileResult, Path
     for name in ARTIFACTS:
         if name != "model_pruned.pt":  # torch.export writes a fresh id into every archive
             assert (tmp_path / name).read_bytes() == (compiled[1] / name).read_bytes(), name
+    for path in (tmp_path / "firmware.elf", *(tmp_path / "firmware").iterdir()):
+        assert path.read_bytes() == (compiled[1] / path.relative_to(tmp_path)).read_bytes(), path.name
 
 
 @pytest.mark.parametrize("name", ARTIFACTS)
@@ -197,7 +214,13 @@ def test_an_onnx_file_is_deployed_as_it_is(compiled: tuple[CompileResult, Path],
 
 @pytest.mark.parametrize(
     ("budget", "exit_code"),
-    [("model_bytes=64K,macs=1M", 0), ("macs=1", 3), ("flash=1M", 6), ("macs=1,latency=1ms", 6)],
+    [
+        ("model_bytes=64K,macs=1M", 0),
+        ("macs=1", 3),
+        ("flash=1M,ram=64K,instructions=1M,cycles=1M", 0),
+        ("ram=64", 3),
+        ("macs=1,latency=1ms", 6),  # a core alone has no clock
+    ],
 )
 def test_budgets_decide_the_exit_code_and_the_report_is_written(
     compiled: tuple[CompileResult, Path], tmp_path: Path, budget: str, exit_code: int
