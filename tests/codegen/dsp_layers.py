@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeprune.codegen.kernel import Call
 from edgeprune.graph import Graph, Op, Quant, Tensor, verify_graph
 from edgeprune.ops import OPS
+from edgeprune.target import load_target
 
 ZERO_POINTS = (-128, -127, -5, 0, 3, 126, 127)
 
@@ -107,3 +109,10 @@ def make_program_of(layers: list[Layer], seed: int = 0) -> Graph:
     for layer in layers:
         maker.add_layer(layer)
     return maker.finish()
+
+
+def make_call(graph: Graph, index: int = 0, target: str = "cortex-m4") -> Call:
+    """A call of the op at `index`, all rows at once, no tensor a part of another."""
+    op = graph.ops[index]
+    x, y = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
+    return Call("layer", op, graph, load_target(target), (x.shape[-1],), y.shape[-1], y.shape[1])

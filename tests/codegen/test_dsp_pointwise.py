@@ -7,23 +7,16 @@ import itertools
 import numpy as np
 import pytest
 
-from edgeprune.codegen.kernel import Call
 from edgeprune.codegen.kernels.dsp_dot import fold_rescaling, nest_quads, order_inputs
 from edgeprune.codegen.kernels.dsp_pointwise import DspPatches, DspPointwise
 from edgeprune.codegen.requantize import scale_layer
 from edgeprune.graph import Graph, Quant
 from edgeprune.target import load_target
-from tests.codegen.dsp_layers import ZERO_POINTS, Layer, ProgramMaker, make_program_of
+from tests.codegen.dsp_layers import ZERO_POINTS, Layer, ProgramMaker, make_call, make_program_of
 from tests.codegen.harness import run_layer
 
 M4 = load_target("cortex-m4")
 ACTIVATIONS = ("none", "relu", "relu6", "relu_n1_to_1")
-
-
-def make_call(graph: Graph, index: int = 0, target: str = "cortex-m4") -> Call:
-    op = graph.ops[index]
-    x, y = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
-    return Call("layer", op, graph, load_target(target), (x.shape[-1],), y.shape[-1], y.shape[1])
 
 
 def assert_exact(graph: Graph, kernel: DspPointwise | DspPatches, **options: object) -> None:

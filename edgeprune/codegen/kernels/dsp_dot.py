@@ -40,8 +40,11 @@ class Rescaling:
         return (255 - (self.act_max - self.act_min)) * 0x01010101
 
 
-def fold_rescaling(scales: LayerScales) -> Rescaling | None:
-    """The constants; None where the short form of requantize.py would not be exact for some channel."""
+def fold_rescaling(scales: LayerScales, *, fix_constants: bool = True) -> Rescaling | None:
+    """The constants; None where the short form of requantize.py would not be exact for some channel.
+
+    fix_constants: channels whose output is always the same get constants of their own (multiplier 0).
+    """
     limits = [
         np.clip(
             multiply_by_quantized_multiplier(ends, scales.multiplier, scales.shift) + scales.zero_point,
@@ -51,7 +54,7 @@ def fold_rescaling(scales: LayerScales) -> Rescaling | None:
         for ends in (scales.lowest, scales.highest)
     ]
     outputs = np.clip(limits, scales.act_min, scales.act_max)
-    is_fixed = outputs[0] == outputs[1]  # the rescaling is monotonic
+    is_fixed = (outputs[0] == outputs[1]) & fix_constants  # the rescaling is monotonic
     shift = np.where(is_fixed, 1, -scales.shift)
     ties = not scales.clamps_negatives
     # without the correction of negative ties a shift of 0 is as good as any other

@@ -20,9 +20,11 @@ class DspPointwise(Kernel):
     """conv_2d, kernel 1x1, stride 1, any number of channels, groups too."""
 
     def lower(self, call: Call) -> Lowered | None:
+        if not _fits(call) or call.op.attrs["stride"] != (1, 1):
+            return None
         weight = call.inputs[1].data
         assert weight is not None
-        if not call.target.dsp or call.target.mve or weight.shape[1:3] != (1, 1) or call.op.attrs["stride"] != (1, 1):
+        if weight.shape[1:3] != (1, 1):
             return None
         rescaling = fold_rescaling(scale_layer(call))
         if rescaling is None:
@@ -61,10 +63,10 @@ class DspPatches(Kernel):
     """conv_2d, all of it: patches are gathered two at a time."""
 
     def lower(self, call: Call) -> Lowered | None:
+        if not _fits(call):
+            return None
         weight = call.inputs[1].data
         assert weight is not None
-        if not call.target.dsp or call.target.mve:
-            return None
         rescaling = fold_rescaling(scale_layer(call))
         if rescaling is None:
             return None
@@ -109,6 +111,11 @@ class DspPatches(Kernel):
             scratch_bytes=tile * 8 * (len(order) + 1) + -(-2 * run_bytes // 8) * 8,
             cycles=groups * (count_dot_cycles(pairs, len(order), channels_out // groups, tile) + pairs * gathering),
         )
+
+
+def _fits(call: Call) -> bool:
+    """Whether it is a convolution, for a core with the DSP extension and without Helium."""
+    return call.op.kind == "conv_2d" and bool(call.target.dsp) and not call.target.mve
 
 
 def choose_tile(steps: int, pairs: int) -> int:
