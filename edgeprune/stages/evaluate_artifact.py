@@ -24,6 +24,7 @@ from edgeprune.graph import Graph
 from edgeprune.layout import arrange_samples
 from edgeprune.load import find_dataset, load_dataset, load_model, read_model_file
 from edgeprune.lower import read_tflite, write_tflite
+from edgeprune.lower.int8_program import check_sizes
 from edgeprune.lower.tflite_schema import FILE_IDENTIFIER
 from edgeprune.metrics import score_predictions
 from edgeprune.prune import predict
@@ -99,6 +100,7 @@ def _run_tflite(
     path: Path, raw: Dataset, normalization: str | None, executor: str | None
 ) -> tuple[str, np.ndarray, np.ndarray, Normalization]:
     graph = read_tflite(read_model_file(path))
+    check_sizes(graph)
     content = write_tflite(graph)  # interpreters crash on damaged files: they get what edgeprune wrote
     chosen = executor or ("tflite-micro" if graph.is_quantized else "litert")
     if chosen not in TFLITE_EXECUTORS:
