@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 from edgeprune.codegen.kernel import Call, Kernel, Lowered
 from edgeprune.codegen.kernels.dsp_convolution import PackedPairsConvolution
-from edgeprune.codegen.kernels.dsp_fully_connected import DspFullyConnected
 from edgeprune.codegen.kernels.dsp_depthwise import DspDepthwiseLine, DspDepthwisePlane
+from edgeprune.codegen.kernels.dsp_fully_connected import DspFullyConnected
 from edgeprune.codegen.kernels.dsp_pointwise import DspPatches, DspPointwise
 from edgeprune.codegen.kernels.mve_depthwise import MveDepthwiseConv2d
 from edgeprune.codegen.kernels.mve_elementwise import MveElementwise
@@ -37,7 +37,12 @@ from edgeprune.errors import UnsupportedModelError
 
 KERNELS: Mapping[str, tuple[Kernel, ...]] = {
     "conv_2d": (MveConv2d(), DspPointwise(), PackedPairsConvolution(), DspPatches(), PortableConv2d()),
-    "depthwise_conv_2d": (MveDepthwiseConv2d(), PortableDepthwiseConv2d()),
+    "depthwise_conv_2d": (
+        MveDepthwiseConv2d(),
+        DspDepthwiseLine(),
+        DspDepthwisePlane(),
+        PortableDepthwiseConv2d(),
+    ),
     "fully_connected": (MveFullyConnected(), DspFullyConnected(), PortableFullyConnected()),
     "add": (MveElementwise(), PortableAdd(), PortableLookup()),
     "sub": (MveElementwise(), PortableAdd(), PortableLookup()),

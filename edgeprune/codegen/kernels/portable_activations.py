@@ -14,7 +14,7 @@ from edgeprune import fixedpoint
 from edgeprune.codegen.kernel import Call, Constant, Kernel, Lowered
 from edgeprune.codegen.kernels.portable import SETUP_CYCLES, is_same_quant, split_pixels
 from edgeprune.codegen.requantize import describe_operands, get_scale
-from edgeprune.graph import Graph
+from edgeprune.graph import Graph, Tensor
 from edgeprune.reference import run_op
 
 CLAMPS = ("relu", "relu6", "relu_n1_to_1")
@@ -40,19 +40,24 @@ class PortableClamp(Kernel):
 
 
 class PortableLookup(Kernel):
-    """Any function of one stored value."""
+    """Any function of one stored value: unary ops, and those of two operands where one is a single constant."""
 
     def lower(self, call: Call) -> Lowered | None:
-        if call.inputs[0].dtype != "int8" or call.output.dtype != "int8":
+        activations = [tensor for tensor in call.inputs if not tensor.is_constant]
+        if len(activations) != 1 or activations[0].dtype != "int8" or call.output.dtype != "int8":
             return None
-        x = split_pixels(call.inputs[0])
-        table = tabulate(call)
+        (x,) = activations
+        if x.shape != call.output.shape or any(
+            tensor.element_count != 1 for tensor in call.inputs if tensor.is_constant
+        ):
+            return None
+        area = split_pixels(x)
         return Lowered(
             kernel="portable table",
             function="ep_lookup",
             fields={"table": f"{call.name}_table", **_pixel_fields(call)},
-            cycles=SETUP_CYCLES + x.pixels * 14 + x.pixels * x.channels * 6,
-            constants=(Constant(f"{call.name}_table", "int8_t", np.roll(table, -128)),),  # 0..127, -128..-1
+            cycles=SETUP_CYCLES + area.pixels * 14 + area.pixels * area.channels * 5,
+            constants=(Constant(f"{call.name}_table", "int8_t", np.roll(tabulate(call), -128)),),  # 0..127, -128..-1
             sources=("ep_lookup.c",),
             in_place=(0,),
         )
@@ -61,14 +66,20 @@ class PortableLookup(Kernel):
 def tabulate(call: Call) -> np.ndarray:
     """What the op makes of the stored values -128 to 127, by the reference; (256,) int8."""
     stored = np.arange(-128, 128, dtype=np.int8).reshape(1, 256)
-    x, y = (replace(tensor, shape=stored.shape) for tensor in (call.inputs[0], call.output))
-    op = replace(call.op, inputs=(x.name,), outputs=(y.name,))
-    graph = Graph(call.name, {x.name: x, y.name: y}, (op,), (x.name,), (y.name,))
-    return run_op(op, graph, [stored]).reshape(256)
+    tensors = {
+        tensor.name: Tensor.constant(tensor.name, tensor.data.reshape(1), tensor.quant)
+        if tensor.data is not None
+        else replace(tensor, shape=stored.shape)
+        for tensor in (*call.inputs, call.output)
+    }
+    inputs = tuple(name for name in call.op.inputs if tensors[name].data is None)
+    graph = Graph(call.name, tensors, (call.op,), inputs, call.op.outputs)
+    values = [stored if (data := tensors[name].data) is None else data for name in call.op.inputs]
+    return run_op(call.op, graph, values).reshape(256)
 
 
 def _pixel_fields(call: Call) -> dict[str, int | str]:
-    x = split_pixels(call.inputs[0])
+    x = split_pixels(call.output)
     # a tensor of another rank than 3 or 4 is one run of bytes
     strides = (call.x_strides[0], call.y_stride) if len(call.output.shape) in (3, 4) else (x.channels, x.channels)
     return {"columns": x.columns, "channels": x.channels, "x_stride": strides[0], "y_stride": strides[1]}

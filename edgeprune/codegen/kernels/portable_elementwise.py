@@ -7,7 +7,7 @@ add and sub: TFLite brings both operands to twice the larger scale, times 2**20,
 For the operand of the larger scale the factor is 1/2, and term(q) = (q - z) * 2**19 exactly: one product. The other is
 rescaled as any value, (q - z) * 2**21 being twice the value. Where both scales are equal the other's factor is 1/2 too,
 (multiplier 2**30, shift 0), which the portable form of requantization cannot do (it needs a right shift of 1 or more);
-a quarter of twice the factor is the same, exactly: (q - z) * 2**22, multiplier 2**30, shift -1.
+twice the operand and half the factor are the same, exactly: (q - z) * 2**22, multiplier 2**30, shift -1.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class PortableAdd(Kernel):
         exact_sign, scaled_sign = (signs["b"], signs["a"]) if is_swapped else (signs["a"], signs["b"])
         twice_largest = 2 * get_scale(exact)
         ratio = twice_largest / (2**20 * get_scale(call.output))
-        if ratio >= 1.0:  # the reference, and TFLite, refuse it
+        if ratio >= 0.5:  # from 1.0 on TFLite refuses it; an output 2**19 times finer than its operands makes no sense
             return None
         scaled_factor = 2**21
         multiplier, shift = quantize_ratio(get_scale(scaled) / twice_largest)
@@ -139,12 +139,12 @@ class PortableAdd(Kernel):
             function="ep_add",
             fields={
                 **operands.fields,
-                "exact_factor": exact_sign * 2**19,
+                "exact_factor": exact_sign * 2**20,
+                "exact_offset": -get_zero_point(exact) * exact_sign * 2**20,
                 "scaled_factor": scaled_factor,
+                "scaled_offset": -get_zero_point(scaled) * scaled_factor,
                 "scaled_multiplier": multiplier,
                 "multiplier": to_output,
-                "exact_zero_point": get_zero_point(exact),
-                "scaled_zero_point": get_zero_point(scaled),
                 "zero_point": get_zero_point(call.output),
                 "scaled_sign": scaled_sign,
                 "scaled_shift": encode_shift(shift, _LARGEST_DIFFERENCE * 2**20),

@@ -15,7 +15,7 @@ from edgeprune.codegen.kernels.portable import (
 )
 from edgeprune.codegen.requantize import LayerScales, encode_scales, get_zero_point, scale_layer
 
-_WIDE = ("x_rows", "group_weight", "pixels", "channels", "x_stride")  # int32_t in C
+_DENSE = ("ep_dense.c", "ep_output.c", "ep_fixed_point.c")
 
 
 class PortableFullyConnected(Kernel):
@@ -33,15 +33,13 @@ class PortableFullyConnected(Kernel):
         fields |= {"pixels": x.pixels, "channels": x.channels, "x_stride": call.x_strides[0]}
         if x.channels == call.x_strides[0]:  # one run
             fields |= {"pixels": 1, "channels": x.pixels * x.channels}
-        if not fit_int16(fields, _WIDE):
-            return None
         return Lowered(
             kernel="portable",
             function="ep_fully_connected",
             fields=fields,
             cycles=SETUP_CYCLES + _count_dense_cycles(*weight.shape),
             constants=constants,
-            sources=("ep_fully_connected.c", "ep_dense.c", "ep_fixed_point.c"),
+            sources=("ep_fully_connected.c", *_DENSE),
         )
 
 
@@ -73,19 +71,15 @@ class PortableDepthwiseConv2d(Kernel):
         fields: dict[str, int | str] = {
             "weight": f"{call.name}_weight",
             "bias": f"{call.name}_bias",
-            "scale": f"{call.name}_scale",
+            **_output_fields(call, scales, pairs),
             "x_rows": slide.pop("x_rows"),
-            "scale_step": 2 if len(pairs) > 2 else 0,
             "channels": call.x.channels,
             **slide,
             "dilation_rows": dilation[0],
             "dilation_columns": dilation[1],
-            "y_zero_point": scales.zero_point,
             "x_zero_point": get_zero_point(call.inputs[0]),
-            "act_min": scales.act_min,
-            "act_max": scales.act_max,
         }
-        if not fit_int16(fields, _WIDE):
+        if not fit_int16(fields, ("x_rows",)):
             return None
         taps = kernel_size[0] * kernel_size[1]
         blocks = -(-call.x.channels // 4) if call.x.channels >= 4 else call.x.channels
@@ -100,7 +94,7 @@ class PortableDepthwiseConv2d(Kernel):
                 Constant(f"{call.name}_bias", "int32_t", scales.bias.astype(np.int32)),
                 Constant(f"{call.name}_scale", "int32_t", pairs),
             ),
-            sources=("ep_depthwise_conv_2d.c", "ep_fixed_point.c"),
+            sources=("ep_depthwise_conv_2d.c", "ep_window.c", "ep_output.c", "ep_fixed_point.c"),
         )
 
 
@@ -129,7 +123,7 @@ def _lower_conv(call: Call, weight_ohwi: np.ndarray) -> Lowered | None:
         "x_zero_point": get_zero_point(call.inputs[0]),
         "is_direct": int(is_direct),
     }
-    if not fit_int16({**fields, "x_stride": slide["x_stride"]}, ("x_rows", "group_weight")):
+    if not fit_int16(fields, ("x_rows", "group_weight", "dense.channels")):
         return None
     gather = 0 if is_direct else groups * (20 + kernel_size[0] * kernel_size[1] * (24 + 2 * group_in))
     work = groups * _count_dense_cycles(channels_out // groups, taps)
@@ -139,7 +133,7 @@ def _lower_conv(call: Call, weight_ohwi: np.ndarray) -> Lowered | None:
         fields=fields,
         cycles=SETUP_CYCLES + call.y.pixels * (30 + gather + work),
         constants=constants,
-        sources=("ep_conv_2d.c", "ep_dense.c", "ep_bytes.c", "ep_fixed_point.c"),
+        sources=("ep_conv_2d.c", "ep_window.c", "ep_bytes.c", *_DENSE),
         scratch_bytes=0 if is_direct and not is_padded(call, kernel_size) else taps,
     )
 
@@ -154,12 +148,8 @@ def _lower_dense(
     fields: dict[str, int | str] = {
         "dense.weight": f"{call.name}_weight",
         "dense.bias": f"{call.name}_bias",
-        "dense.scale": f"{call.name}_scale",
-        "dense.scale_step": 2 if len(pairs) > 2 else 0,
+        **{f"dense.{name}": value for name, value in _output_fields(call, scales, pairs).items()},
         "dense.channels": len(weight) // groups,
-        "dense.zero_point": scales.zero_point,
-        "dense.act_min": scales.act_min,
-        "dense.act_max": scales.act_max,
     }
     interleaved = np.concatenate([interleave_channels(part) for part in np.split(weight, groups)])
     constants = (
@@ -168,6 +158,17 @@ def _lower_dense(
         Constant(f"{call.name}_scale", "int32_t", pairs),
     )
     return fields, constants
+
+
+def _output_fields(call: Call, scales: LayerScales, pairs: np.ndarray) -> dict[str, int | str]:
+    """The fields of C's ep_output."""
+    return {
+        "output.scale": f"{call.name}_scale",
+        "output.scale_step": 2 if len(pairs) > 2 else 0,
+        "output.zero_point": scales.zero_point,
+        "output.act_min": scales.act_min,
+        "output.act_max": scales.act_max,
+    }
 
 
 def interleave_channels(weight: np.ndarray) -> np.ndarray:

@@ -42,7 +42,7 @@ class PortablePool(Kernel):
             function=f"ep_{call.op.kind}",
             fields=fields,
             cycles=SETUP_CYCLES + call.y.pixels * (60 + blocks * (25 + per_tap * count) + call.x.channels * per_output),
-            sources=("ep_pool.c",),
+            sources=("ep_pool.c", "ep_window.c"),
         )
 
 

@@ -13,6 +13,16 @@
 #define EP_CONST
 #endif
 
+/* Code size: functions that are called from many places stay functions, loops stay as long as they are written. */
+#define EP_NOINLINE __attribute__((noinline))
+#ifdef __clang__
+#define EP_NO_UNROLL _Pragma("clang loop unroll(disable) vectorize(disable)")
+#else
+#define EP_NO_UNROLL
+#endif
+
+#define EP_LIKELY(condition) __builtin_expect(!!(condition), 1)
+
 /* One call of a kernel. */
 typedef struct {
     const int8_t *x;  /* first input, at its row x_first */

@@ -7,7 +7,7 @@
 #include "ep_window.h"
 
 /* Gather the window of one group (its first channel: `offset`) whose first tap is at row `top`, column `left`. */
-static void gather(const ep_conv_2d_op *op, const ep_call *call, int32_t top, int32_t left, int32_t offset)
+static EP_NOINLINE void gather(const ep_conv_2d_op *op, const ep_call *call, int32_t top, int32_t left, int32_t offset)
 {
     int8_t *window = call->scratch;
     for (int32_t i = 0; i < op->kernel_rows; i++) {
@@ -26,7 +26,7 @@ static void gather(const ep_conv_2d_op *op, const ep_call *call, int32_t top, in
 }
 
 /* The same where the rows of a window touch one another: a line of bytes, cut off at the ends of the map. */
-static void gather_line(const ep_conv_2d_op *op, const ep_call *call, int32_t top, int32_t pitch)
+static EP_NOINLINE void gather_line(const ep_conv_2d_op *op, const ep_call *call, int32_t top, int32_t pitch)
 {
     int8_t *window = call->scratch;
     const ep_span rows = ep_find_inside(top, 1, op->kernel_rows, op->x_rows);
@@ -66,7 +66,7 @@ void ep_conv_2d(const ep_conv_2d_op *op, const ep_call *call)
                     ep_compute_dense(&dense, call->scratch, 0, 1, op->kernel_rows * length, y + group * dense.channels);
                     dense.weight += op->group_weight;
                     dense.bias += dense.channels;
-                    dense.scale += dense.channels * dense.scale_step;
+                    dense.output.scale += dense.channels * dense.output.scale_step;
                 }
             }
             left += op->stride_columns;

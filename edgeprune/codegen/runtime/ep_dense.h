@@ -3,22 +3,18 @@
 #ifndef EP_DENSE_H
 #define EP_DENSE_H
 
-#include "ep.h"
+#include "ep_output.h"
 
 typedef struct {
     const int8_t *weight; /* output channels by fours, interleaved: [channel / 4][tap][4]; then the rest: [tap] each */
     const int32_t *bias;  /* per channel, input zero point folded in */
-    const int32_t *scale; /* pairs (multiplier, encoded shift) */
-    int16_t scale_step;   /* 2: a pair per channel; 0: one for all */
-    int16_t channels;
-    int16_t zero_point; /* of the output */
-    int8_t act_min;
-    int8_t act_max;
+    ep_output output;
+    int32_t channels;
 } ep_dense;
 
 /* y[c] = requantize(bias[c] + sum of weight * x) for each channel c. The window is `segments` runs of `length` values,
  * `pitch` bytes apart. */
-void ep_compute_dense(const ep_dense *dense, const int8_t *x, int32_t pitch, int32_t segments, int32_t length,
+void ep_compute_dense(const ep_dense *dense, const int8_t *window, int32_t pitch, int32_t segments, int32_t length,
                       int8_t *y);
 
 #endif

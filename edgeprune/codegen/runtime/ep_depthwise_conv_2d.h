@@ -2,14 +2,13 @@
 #ifndef EP_DEPTHWISE_CONV_2D_H
 #define EP_DEPTHWISE_CONV_2D_H
 
-#include "ep.h"
+#include "ep_output.h"
 
 typedef struct {
     const int8_t *weight; /* [row][column][channel] */
     const int32_t *bias;  /* per channel, input zero point folded in */
-    const int32_t *scale; /* pairs (multiplier, encoded shift) */
+    ep_output output;
     int32_t x_rows;
-    int16_t scale_step; /* 2: a pair per channel; 0: one for all */
     int16_t x_columns;
     int16_t y_columns;
     int16_t channels;
@@ -23,10 +22,7 @@ typedef struct {
     int16_t dilation_columns;
     int16_t pad_rows; /* before the first row */
     int16_t pad_columns;
-    int16_t y_zero_point;
     int8_t x_zero_point;
-    int8_t act_min;
-    int8_t act_max;
 } ep_depthwise_conv_2d_op;
 
 void ep_depthwise_conv_2d(const ep_depthwise_conv_2d_op *op, const ep_call *call);

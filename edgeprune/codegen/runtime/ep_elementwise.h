@@ -23,20 +23,20 @@ typedef struct {
     int8_t act_max;
 } ep_operands;
 
-/* One operand counts exactly, times exact_factor; the other is rescaled first. In units of 1/2^20 of twice the larger
- * scale, as in TensorFlow Lite Micro. */
+/* One operand counts exactly, times exact_factor; the other is rescaled first. Twice the sum is what is added up, in
+ * units of 1/2^20 of twice the larger scale, as in TensorFlow Lite Micro. */
 typedef struct {
     ep_operands operands;
-    int32_t exact_factor;  /* 2^19, or -2^19 */
+    int32_t exact_factor;  /* 2^20, or -2^20 */
+    int32_t exact_offset;  /* - zero point * factor */
     int32_t scaled_factor; /* 2^21: (value - zero point) * 2^20, twice; 2^22 where the multiplier is halved */
+    int32_t scaled_offset;
     int32_t scaled_multiplier;
     int32_t multiplier;
-    int16_t exact_zero_point;
-    int16_t scaled_zero_point;
     int16_t zero_point;
     int8_t scaled_sign;  /* 1, or -1 */
-    int8_t scaled_shift; /* encoded */
-    int8_t shift;        /* encoded */
+    int8_t scaled_shift; /* encoded; not the general route */
+    int8_t shift;        /* the same */
     int8_t is_swapped;   /* the second operand is the exact one */
 } ep_add_op;
 

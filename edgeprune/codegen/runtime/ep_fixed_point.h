@@ -37,10 +37,17 @@ static inline int32_t ep_shift_right(int32_t value, int32_t shift, int32_t zero_
 /* From accumulator to stored value, not yet clamped; shift is encoded. Derivation: edgeprune/codegen/requantize.py. */
 static inline int32_t ep_requantize(int32_t value, int32_t multiplier, int32_t shift, int32_t zero_point)
 {
-    if (shift >= 0) { /* |value| < 2^30 is known */
+    if (EP_LIKELY(shift >= 0)) { /* |value| < 2^30 is known */
         return ep_shift_right(ep_multiply_twice(2 * value, multiplier), shift, zero_point);
     }
     return (int32_t)((uint32_t)ep_multiply(value, multiplier, EP_GENERAL - shift) + (uint32_t)zero_point);
+}
+
+/* To int8: constant bounds, which cores saturate to in one instruction. */
+static inline int32_t ep_saturate(int32_t value)
+{
+    value = value < -128 ? -128 : value;
+    return value > 127 ? 127 : value;
 }
 
 static inline int32_t ep_clamp_value(int32_t value, int32_t least, int32_t most)
