@@ -1,0 +1,363 @@
+"""Fast depthwise convolution for cores with the DSP extension: packed pairs, four channels gathered at a time.
+
+`DspDepthwiseLine` slides along the rows (series, and kernels of one column), `DspDepthwisePlane` along the columns.
+Weights lie in flash as they are (int8) and are packed by each call, or as words ready for use, which costs twice the
+bytes: chosen where packing would take a noticeable part of the time (few rows per call) and the layer is small.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeprune.codegen.kernel import Assembly, Call, Constant, Kernel, Lowered
+from edgeprune.codegen.kernels.dsp_depthwise_code import (
+    BLOCK_OUTPUTS,
+    BLOCK_PAIRS,
+    LARGEST_PLANE_BYTES,
+    Finish,
+    LineCode,
+    PlaneCode,
+    TapLine,
+    build_gather,
+    build_line_code,
+    build_plane_code,
+)
+from edgeprune.codegen.requantize import fold_smmlar, get_zero_point, scale_layer
+from edgeprune.ops import same_padding
+
+_LARGEST_RECORDS_BYTES = 4096
+_MOST_TAP_WORDS = 48  # of x words unrolled: bounds the code to about 1 KB
+_LONGEST_PLANE_LINE = 6  # taps whose words stay in registers
+_SPLIT_TAPS = 4
+_USUAL_PLANE_BYTES = 504  # four of them are the scratch of most layers
+_PACKED_GAIN = 0.04  # the part of the time that ready-made words must save
+_PACKED_BYTES = 4096  # and what they may cost
+
+
+@dataclass(frozen=True, eq=False)
+class _Folded:
+    """A layer's constants. taps: (channels, kernel rows, kernel columns)."""
+
+    taps: np.ndarray
+    twice_bias: np.ndarray
+    multiplier: np.ndarray
+    shift: np.ndarray
+    finish: Finish
+
+
+def _fold(call: Call) -> _Folded | None:
+    """None where packed pairs would not be exact, or the core has no SMLAL of one cycle and no SMMLAR."""
+    if not call.target.dsp or call.target.mve:
+        return None
+    weight = call.inputs[1].data
+    assert weight is not None
+    scales = scale_layer(call)
+    constants = fold_smmlar(scales)
+    if constants is None:
+        return None
+    taps = weight[0].transpose(2, 0, 1).astype(np.int64)
+    sums = np.abs(taps).sum(axis=(1, 2))
+    if (sums * 128 >= 2**20).any():
+        return None
+    # twice the bias, less what the field L holds too much, starts in the 22 bits of the field H
+    fits = (sums * 256 < 2**20) & (np.abs(constants.twice_bias) + 2**20 + 256 * sums < 2**21)
+    finish = Finish(not fits.all(), not scales.clamps_negatives, scales.act_min, scales.act_max)
+    return _Folded(taps, constants.twice_bias, constants.multiplier, constants.shift, finish)
+
+
+def _pair_taps(lines: list[np.ndarray]) -> np.ndarray:
+    """(channels, words, 2): the odd and the even tap of each word; lines: (channels, taps) each."""
+    words = []
+    for taps in lines:
+        even = np.pad(taps, ((0, 0), (0, taps.shape[1] % 2)))
+        words.append(even.reshape(len(taps), -1, 2)[:, :, ::-1])
+    return np.concatenate(words, axis=1)
+
+
+def _lower_channels(
+    call: Call,
+    folded: _Folded,
+    lines: list[np.ndarray],
+    *,
+    plane_bytes: int,
+    record_words: int,
+    start_words: int,
+    run: Assembly,
+    output_cycles: float,
+) -> tuple[dict[str, int | str], tuple[Constant, ...], tuple[Assembly, ...], float]:
+    """Fields of C's ep_dsp_channels, their constants and code, and the cycles spent on records in one call."""
+    pairs = _pair_taps(lines)
+    channels, words, _ = pairs.shape
+    packing = channels * 9 * words
+    is_packed = 2 * channels * words <= _PACKED_BYTES and packing > _PACKED_GAIN * output_cycles
+    gather = (build_gather(plane_bytes),) if call.x.channels >= 4 else ()
+    if is_packed:
+        values = (pairs[:, :, 0] + pairs[:, :, 1] * 2**21) << (not folded.finish.wide)
+        weight = Constant(f"{call.name}_weight", "uint32_t", (values & 0xFFFFFFFF).astype(np.uint32).reshape(-1))
+    else:
+        weight = Constant(f"{call.name}_weight", "int8_t", pairs.astype(np.int8).reshape(-1))
+    scale = np.stack([folded.twice_bias, folded.multiplier], axis=1).astype(np.int32).reshape(-1)
+    fields: dict[str, int | str] = {
+        "gather": gather[0].name if gather else 0,
+        "run": run.name,
+        "weight": weight.name,
+        "scale": f"{call.name}_scale",
+        "shift": f"{call.name}_shift",
+        "x_channels": call.x.channels,
+        "multiplier": call.op.attrs["depth_multiplier"],
+        "x_stride": call.x_strides[0],
+        "y_stride": call.y_stride,
+        "plane_bytes": plane_bytes,
+        "record_words": record_words,
+        "start_words": start_words,
+        "weight_words": words,
+        "y_zero_point": get_zero_point(call.output),
+        "x_zero_point": get_zero_point(call.inputs[0]),
+        "is_packed": int(is_packed),
+        "is_wide": int(folded.finish.wide),
+    }
+    constants = (
+        weight,
+        Constant(f"{call.name}_scale", "int32_t", scale),
+        Constant(f"{call.name}_shift", "int8_t", folded.shift.astype(np.int8), alignment=1),
+    )
+    record_cycles = channels * (60 + 5 * start_words + (5 if is_packed else 14) * words)
+    return {f"channels.{name}": value for name, value in fields.items()}, constants, (*gather, run), record_cycles
+
+
+def _count_records_bytes(call: Call, record_words: int) -> int:
+    return 4 * min(4, call.x.channels) * call.op.attrs["depth_multiplier"] * record_words
+
+
+def _count_finish_cycles(finish: Finish) -> float:
+    """Modelled cycles from the sums of an output to its byte, extraction included."""
+    clamp = 0 if (finish.act_min, finish.act_max) == (-128, 127) else 5
+    return 6.5 + 0.5 * finish.wide + finish.ties + clamp
+
+
+class DspDepthwiseLine(Kernel):
+    """Kernels of one column, along the rows: series above all; any dilation, or any stride."""
+
+    def lower(self, call: Call) -> Lowered | None:
+        folded = _fold(call)
+        stride, dilation = call.op.attrs["stride"], call.op.attrs["dilation"]
+        if folded is None or folded.taps.shape[2] != 1 or stride[1] != 1:
+            return None
+        kernel_rows = folded.taps.shape[1]
+        if stride[0] > 1 and dilation[0] > 1:
+            return None
+        filters = [folded.taps[:, phase :: stride[0], 0] for phase in range(min(stride[0], kernel_rows))]
+        words = [-(-taps.shape[1] // 2) for taps in filters]
+        if sum(words) > _MOST_TAP_WORDS:
+            return None
+        longest = -(-call.rows // dilation[0])
+        room = LARGEST_PLANE_BYTES // 4 // len(filters)
+        wanted = BLOCK_PAIRS * (longest // BLOCK_OUTPUTS + 1) + words[0]
+        usual = _USUAL_PLANE_BYTES // 4 // len(filters)
+        line_words = min(wanted, max(usual, words[0] + BLOCK_PAIRS * 4), room)
+        blocks = (line_words - words[0]) // BLOCK_PAIRS
+        if blocks < 1:
+            return None
+        tile_rows = BLOCK_OUTPUTS * blocks - 1  # the last block stores five outputs at most
+        line_words = BLOCK_PAIRS * blocks + words[0]
+        plane_bytes = _round_plane(4 * line_words * len(filters))
+        code = LineCode(
+            tuple(TapLine(4 * line_words * phase, taps.shape[1]) for phase, taps in enumerate(filters)),
+            dilation[0] * call.y.columns * call.y_stride,
+            folded.finish,
+        )
+        if _count_records_bytes(call, code.record_words) > _LARGEST_RECORDS_BYTES:
+            return None
+        calls = -(-call.y.rows // call.rows)
+        per_line = -(-min(longest, call.y.rows) // tile_rows) * dilation[0] * call.y.columns
+        block_count = calls * per_line * (min(longest, tile_rows) // BLOCK_OUTPUTS + 1)
+        channels_out = call.y.channels
+        block_cycles = 55 + 12 * sum(words) / 2 + BLOCK_OUTPUTS * _count_finish_cycles(folded.finish)
+        values = calls * call.y.columns * (call.rows * stride[0] + kernel_rows * dilation[0] * per_line)
+        work = channels_out * (block_count * block_cycles + calls * per_line * 50) + call.x.channels * values * 3.2
+        fields, constants, assembly, record_cycles = _lower_channels(
+            call,
+            folded,
+            filters,
+            plane_bytes=plane_bytes,
+            record_words=code.record_words,
+            start_words=2 * BLOCK_PAIRS,
+            run=build_line_code(code),
+            output_cycles=work / calls,
+        )
+        before = _count_padding(call, 0, kernel_rows)
+        fields |= {
+            "x_rows": call.x.rows,
+            "columns": call.y.columns,
+            "kernel_rows": kernel_rows,
+            "stride": stride[0],
+            "dilation": dilation[0],
+            "pad": before,
+            "line_words": line_words,
+            "tile_rows": tile_rows,
+        }
+        return Lowered(
+            kernel="depthwise line, packed pairs",
+            function="ep_dsp_depthwise_line",
+            fields=fields,
+            cycles=round(work + calls * (record_cycles + (call.x.channels / 4) * per_line * 300 + 100)),
+            constants=constants,
+            assembly=assembly,
+            sources=("ep_dsp_depthwise.c",),
+            scratch_bytes=_count_records_bytes(call, code.record_words) + 4 * plane_bytes,
+        )
+
+
+class DspDepthwisePlane(Kernel):
+    """Kernels along rows and columns; strides at will, dilation along the rows."""
+
+    def lower(self, call: Call) -> Lowered | None:
+        folded = _fold(call)
+        stride, dilation = call.op.attrs["stride"], call.op.attrs["dilation"]
+        if folded is None or (dilation[1] != 1 and folded.taps.shape[2] > 1):
+            return None
+        _, kernel_rows, kernel_columns = folded.taps.shape
+        outputs = call.y.columns
+        pad = _count_padding(call, 1, kernel_columns)
+        shape = _cut_lines(folded.taps, stride[1], outputs)
+        window_rows = (kernel_rows - 1) * dilation[0] + 1
+        row_words = shape.row_words
+        most_rows = (call.rows - 1) * stride[0] + window_rows
+        plane_bytes = _round_plane(4 * row_words * most_rows)
+        least = 4 * row_words * (window_rows + stride[0])
+        plane_bytes = min(plane_bytes, max(_USUAL_PLANE_BYTES, _round_plane(2 * least)), LARGEST_PLANE_BYTES)
+        tile_rows = (plane_bytes // 4 // row_words - window_rows) // stride[0] + 1
+        if plane_bytes // 4 // row_words < window_rows:
+            return None
+        lines = tuple(
+            TapLine(4 * (row * dilation[0] * row_words + offset), taps)
+            for row in range(kernel_rows)
+            for offset, taps in shape.lines
+        )
+        code = PlaneCode(
+            lines,
+            outputs,
+            x_row=4 * stride[0] * row_words,
+            y_row=outputs * call.y_stride,
+            y_step=call.y_stride,
+            finish=folded.finish,
+        )
+        unrolled = sum(line.words for line in lines)
+        if unrolled > _MOST_TAP_WORDS or lines[-1].offset + 4 * code.count_words(lines[-1]) > 4095:
+            return None
+        if _count_records_bytes(call, code.record_words) > _LARGEST_RECORDS_BYTES:
+            return None
+        calls = -(-call.y.rows // call.rows)
+        tiles = calls * -(-call.rows // tile_rows)
+        blocks_per_row = 1 + -(-code.last_block // BLOCK_OUTPUTS)
+        loads = sum(3 * -(-code.count_words(line) // 2) + 3 for line in lines)
+        sums = unrolled * code.pairs + code.has_tail * sum(line.taps // 2 for line in lines)
+        block_cycles = 26 + loads + sums + code.block * _count_finish_cycles(folded.finish)
+        rows_read = call.y.rows * stride[0] + calls * (window_rows - stride[0])
+        work = call.y.channels * (call.y.rows * blocks_per_row * block_cycles + tiles * 60)
+        work += call.x.channels * rows_read * (call.x.columns * 3.1 + 8)
+        fields, constants, assembly, record_cycles = _lower_channels(
+            call,
+            folded,
+            [folded.taps[:, row, columns] for row in range(kernel_rows) for columns in shape.columns],
+            plane_bytes=plane_bytes,
+            record_words=code.record_words,
+            start_words=code.start_words,
+            run=build_plane_code(code),
+            output_cycles=work / calls,
+        )
+        phases = np.array(shape.find_phases(call.x.columns, pad), np.int16)
+        fields |= {
+            "phases": f"{call.name}_phases",
+            "x_rows": call.x.rows,
+            "phase_count": len(phases),
+            "x_columns": call.x.columns,
+            "y_columns": outputs,
+            "window_rows": window_rows,
+            "stride_rows": stride[0],
+            "stride_columns": stride[1],
+            "pad_rows": _count_padding(call, 0, kernel_rows),
+            "row_words": row_words,
+            "tile_rows": tile_rows,
+        }
+        return Lowered(
+            kernel="depthwise rows, packed pairs",
+            function="ep_dsp_depthwise_plane",
+            fields=fields,
+            cycles=round(work + calls * (record_cycles + 4 * plane_bytes + 100) + tiles * call.x.channels / 4 * 300),
+            constants=(*constants, Constant(f"{call.name}_phases", "int16_t", phases.reshape(-1), alignment=2)),
+            assembly=assembly,
+            sources=("ep_dsp_depthwise.c",),
+            scratch_bytes=_count_records_bytes(call, code.record_words) + 4 * plane_bytes,
+        )
+
+
+@dataclass(frozen=True)
+class _RowShape:
+    """How a row of a plane is laid out.
+
+    lines: (word offset, taps) of each line of taps of a kernel row. columns: the kernel's columns of each, as slices.
+    starts: the first word of each phase of the stride; words: those of each phase. row_words: of all.
+    """
+
+    lines: tuple[tuple[int, int], ...]
+    columns: tuple[slice, ...]
+    starts: tuple[int, ...]
+    words: tuple[int, ...]
+    stride: int
+
+    @property
+    def row_words(self) -> int:
+        return sum(self.words)
+
+    def find_phases(self, x_columns: int, pad: int) -> list[list[int]]:
+        """Per phase with columns in the map: first column, word, head, quads, rest (ep_dsp_depthwise.h)."""
+        phases = []
+        for phase, (start, words) in enumerate(zip(self.starts, self.words, strict=True)):
+            before = max(0, -(-(pad - phase) // self.stride))
+            column = phase - pad + before * self.stride
+            inside = min(-(-(x_columns - column) // self.stride), 2 * words - before)
+            if inside > 0:
+                head = before % 2
+                phases.append([column, start + before // 2, head, (inside - head) // 4, (inside - head) % 4])
+        return phases
+
+
+def _cut_lines(taps: np.ndarray, stride: int, outputs: int) -> _RowShape:
+    """Phases of the stride, and long lines of taps cut into short ones."""
+    kernel_columns = taps.shape[2]
+    lines: list[tuple[int, int]] = []
+    columns: list[slice] = []
+    starts: list[int] = []
+    counts: list[int] = []
+    at = 0
+    for phase in range(min(stride, kernel_columns)):
+        length = -(-(kernel_columns - phase) // stride)
+        step = length if length <= _LONGEST_PLANE_LINE else _SPLIT_TAPS
+        words = 0
+        for first in range(0, length, step):
+            count = min(step, length - first)
+            line = TapLine(0, count)
+            trial = PlaneCode((line,), outputs, 0, 0, 0, Finish(False, False, -128, 127))
+            words = max(words, first // 2 + trial.last_block // 2 + trial.count_words(line))
+            lines.append((at + first // 2, count))
+            columns.append(slice(phase + first * stride, phase + (first + count - 1) * stride + 1, stride))
+        starts.append(at)
+        counts.append(words)
+        at += words
+    return _RowShape(tuple(lines), tuple(columns), tuple(starts), tuple(counts), stride)
+
+
+def _round_plane(plane_bytes: int) -> int:
+    """Layers share the gathering code of a plane's size: few sizes."""
+    return next((size for size in (64, 128, 256, _USUAL_PLANE_BYTES, LARGEST_PLANE_BYTES) if plane_bytes <= size), 1020)
+
+
+def _count_padding(call: Call, axis: int, kernel: int) -> int:
+    """Rows (axis 0) or columns of padding before the map."""
+    if call.op.attrs["padding"] == "valid":
+        return 0
+    size = (call.x.rows, call.x.columns)[axis]
+    return same_padding(size, kernel, call.op.attrs["stride"][axis], call.op.attrs["dilation"][axis])[0]
