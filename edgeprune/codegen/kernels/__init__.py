@@ -12,7 +12,7 @@ from edgeprune.codegen.kernels.dsp_convolution import PackedPairsConvolution
 from edgeprune.codegen.kernels.dsp_depthwise import DspDepthwiseLine, DspDepthwisePlane
 from edgeprune.codegen.kernels.dsp_fully_connected import DspFullyConnected
 from edgeprune.codegen.kernels.dsp_pointwise import DspPatches, DspPointwise
-from edgeprune.codegen.kernels.mve_depthwise import MveDepthwiseConv2d
+from edgeprune.codegen.kernels.mve_depthwise import MveDepthwiseConv2d, MveDepthwiseTaps
 from edgeprune.codegen.kernels.mve_elementwise import MveElementwise
 from edgeprune.codegen.kernels.mve_layers import MveConv2d, MveFullyConnected
 from edgeprune.codegen.kernels.mve_pool import MveLookup, MveMean, MvePool
@@ -38,7 +38,7 @@ from edgeprune.errors import UnsupportedModelError
 KERNELS: Mapping[str, tuple[Kernel, ...]] = {
     "conv_2d": (MveConv2d(), DspPointwise(), PackedPairsConvolution(), DspPatches(), PortableConv2d()),
     "depthwise_conv_2d": (
-        MveDepthwiseConv2d(),
+        MveDepthwiseConv2d(), MveDepthwiseTaps(),
         DspDepthwiseLine(),
         DspDepthwisePlane(),
         PortableDepthwiseConv2d(),
