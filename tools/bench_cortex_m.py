@@ -4,14 +4,14 @@
     python tools/bench_cortex_m.py --models DIR [--core m4|m7|m33|m55|m3|m0plus] [--memory auto|arena|streaming]
                                    [--toolchain zig|gcc] [--layers] [--json FILE]
 
-Each model is compiled with edgeprune's default flags, built, and run in an emulator on two random inputs (seed 0), whose
-outputs are compared with the tflite-micro interpreter (the PyPI package), or with edgeprune's reference where it is not
-installed; the table says which. Instructions are counted exactly; cycles are modelled.
+Each model is compiled with edgeprune's default flags, built, and run in an emulator on two random inputs (seed 0),
+whose outputs are compared with the tflite-micro interpreter (the PyPI package), or with edgeprune's reference where it
+is not installed; the table says which. Instructions are counted exactly; cycles are modelled.
 
-The rows to compare with stand in tools/cortex_m_anchors.json: TFLM + CMSIS-NN by name of the model, measured by us as the
-file's note says, and the best published MLPerf Tiny result of a Cortex-M4 board. A board's cycles hold what the model
-leaves out, so modelled cycles are multiplied by the model's known optimism (1.10 on conv nets, 1.25 on dense ones)
-before they are held against a board's.
+The rows to compare with stand in tools/cortex_m_anchors.json: TFLM + CMSIS-NN by name of the model, measured by us as
+the file's note says, and the best published MLPerf Tiny result of a Cortex-M4 board. A board's cycles hold what the
+model leaves out, so modelled cycles are multiplied by the model's known optimism (1.10 on conv nets, 1.25 on dense
+ones) before they are held against a board's.
 """
 
 from __future__ import annotations

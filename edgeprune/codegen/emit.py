@@ -20,6 +20,14 @@ from edgeprune.codegen.streaming import Segment, count_step_rows
 from edgeprune.ops import OPS
 
 LAYER_PREFIX = "layer_"
+_LAYER_ATTRIBUTE = """\
+/* A layer keeps its name and form in the ELF file: neither inlined nor cloned. */
+#if defined(__clang__)
+#define EP_LAYER __attribute__((noinline))
+#else
+#define EP_LAYER __attribute__((noipa))
+#endif
+"""
 
 
 def emit_model_c(schedule: Schedule, notice: str) -> str:
@@ -31,7 +39,7 @@ def emit_model_c(schedule: Schedule, notice: str) -> str:
     parts = [
         notice,
         '#include "model.h"\n\n#include "ep.h"\n' + "".join(f'#include "{header}"\n' for header in headers),
-        "#define EP_LAYER __attribute__((noinline)) /* a layer keeps its name in the ELF file */\n",
+        _LAYER_ATTRIBUTE,
         *_emit_declarations(schedule),
         *(_emit_layer(schedule, step) for step in schedule.program.steps),
         *(

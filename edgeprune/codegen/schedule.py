@@ -60,11 +60,13 @@ class Schedule:
 
 
 class Scheduler:
-    """Builds schedules of one program for one target; lowered ops are kept, since lowering packs weights."""
+    """Builds schedules of one program for one target; what was found is kept: searches ask for the same again."""
 
     def __init__(self, program: Program, target: Target, *, portable: bool = False) -> None:
         self.program, self.target, self.portable = program, target, portable
         self._lowered: dict[tuple[str, int], Lowered] = {}
+        self._segments: dict[tuple[int, int, int], Segment | None] = {}
+        self._estimates: dict[tuple[tuple[int, int, int], ...], tuple[int, int]] = {}
         self._whole = {step.name: self._lower(step, count_step_rows(program, step)) for step in program.steps}
         self._shared = share_in_place(program, self._whole)
 
@@ -76,8 +78,11 @@ class Scheduler:
 
     def estimate(self, segments: Sequence[Segment]) -> tuple[int, int]:
         """The least arena bytes that any placing could reach, and the modelled cycles; quick."""
-        _, _, cycles, buffers = self._arrange(segments)
-        return find_lower_bound(buffers), cycles
+        key = tuple((segment.first, segment.last, segment.pace) for segment in segments)
+        if key not in self._estimates:
+            _, _, cycles, buffers = self._arrange(segments)
+            self._estimates[key] = find_lower_bound(buffers), cycles
+        return self._estimates[key]
 
     def _arrange(
         self, segments: Sequence[Segment]
@@ -95,7 +100,10 @@ class Scheduler:
 
     def plan(self, first: int, last: int, pace: int) -> Segment | None:
         """A segment of this program (`streaming.plan_segment`)."""
-        return plan_segment(self.program, self._shared, first, last, pace)
+        key = first, last, pace
+        if key not in self._segments:
+            self._segments[key] = plan_segment(self.program, self._shared, first, last, pace)
+        return self._segments[key]
 
     def _lower(self, step: Step, rows: int) -> Lowered:
         key = step.name, rows

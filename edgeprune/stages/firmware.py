@@ -78,6 +78,12 @@ def make_firmware(job: Job, programs: Programs) -> FirmwareResult | None:
         step.advance()
     if result.reason:
         job.notes.append(f"the firmware was written but NOT run: {result.reason}")
+    if firmware.dead_channels:
+        count = sum(firmware.dead_channels.values())
+        job.notes.append(
+            f"the firmware leaves out {count:,} output channels of {len(firmware.dead_channels)} layers: what they add "
+            "is the same for every input and was folded into the layers that read them; no result changes"
+        )
     return result
 
 

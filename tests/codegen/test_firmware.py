@@ -1,0 +1,102 @@
+"""Whole programs on emulated cores: equal to the reference to the bit, in every memory mode, by both compilers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgeprune.codegen import MEMORY_MODES, Firmware, generate_firmware
+from edgeprune.errors import UnsupportedModelError
+from edgeprune.graph import Graph
+from edgeprune.measure.cortex_m import FirmwareMeasurement, build_elf, measure_firmware
+from edgeprune.quantize import calibrate, quantize_graph
+from edgeprune.target import load_target
+from tests.codegen.harness import expect_outputs, join_inputs
+from tests.lower.handmade import NETWORKS
+from tests.random_graphs import make_inputs, make_random_chain, make_random_graph
+
+CORES = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33")
+STREAMABLE = ("conv_2d", "depthwise_conv_2d", "max_pool_2d", "average_pool_2d", "add", "mul", "relu", "concat", "pad")
+
+
+def make_int8_network(name: str) -> Graph:
+    """A network of handmade.py with random weights, quantized on random samples."""
+    graph = NETWORKS[name]()
+    shape = graph.tensors["input"].shape
+    samples = np.random.default_rng(0).normal(size=(16, *shape[1:])).astype(np.float32)
+    return quantize_graph(graph, calibrate(graph, samples))
+
+
+def run_everywhere(
+    graph: Graph, core: str, memory: str, toolchain: str = "zig", samples: int = 2, seed: int = 0
+) -> tuple[Firmware, FirmwareMeasurement]:
+    """Generate, build, run; fails unless the outputs are the reference's."""
+    target = load_target(core)
+    firmware = generate_firmware(graph, target, memory=memory)
+    inputs = make_inputs(graph, seed, samples)
+    layers = [layer.function for layer in firmware.layers]
+    measured = measure_firmware(
+        firmware.compiled_files, target, join_inputs(graph, inputs), layers=layers, toolchain=toolchain
+    )
+    assert measured.outputs is not None, measured.unavailable
+    assert np.array_equal(measured.outputs, expect_outputs(graph, inputs))
+    return firmware, measured
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_in_every_memory_mode(name: str) -> None:
+    graph = make_int8_network(name)
+    arenas = {}
+    for mode in MEMORY_MODES:
+        firmware, measured = run_everywhere(graph, "cortex-m4", mode)
+        arenas[mode] = firmware.arena_bytes
+        inside = sum(cost.instructions for cost in measured.layers)
+        assert inside == measured.instructions
+    assert arenas["streaming"] < arenas["arena"]
+    assert arenas["streaming"] <= arenas["auto"] <= arenas["arena"]
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_every_core(core: str) -> None:
+    run_everywhere(make_int8_network("lite"), core, "auto")
+
+
+def test_both_compilers_agree() -> None:
+    graph = make_int8_network("resnet")
+    for memory in ("arena", "streaming"):
+        _, by_zig = run_everywhere(graph, "cortex-m4", memory)
+        _, by_gcc = run_everywhere(graph, "cortex-m4", memory, toolchain="gcc")
+        assert np.array_equal(by_zig.outputs, by_gcc.outputs)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_programs(seed: int) -> None:
+    graph = make_random_graph(seed + 100)
+    run_everywhere(graph, "cortex-m4", "auto", seed=seed)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_streamed_programs(seed: int) -> None:
+    run_everywhere(make_random_chain(seed + 50, STREAMABLE), "cortex-m4", "streaming", seed=seed)
+
+
+def test_the_same_program_gives_the_same_bytes() -> None:
+    target = load_target("cortex-m4")
+    first, second = (generate_firmware(make_int8_network("lite"), target) for _ in range(2))
+    assert first.files == second.files
+    assert build_elf(first.compiled_files, target).elf == build_elf(second.compiled_files, target).elf
+
+
+def test_what_is_chosen_is_said() -> None:
+    firmware = generate_firmware(make_int8_network("lite"), load_target("cortex-m4"), memory="auto")
+    modes = {choice.mode: choice for choice in firmware.choices}
+    assert set(modes) == {"arena", "streaming", "auto"}
+    assert modes["auto"].arena_bytes == firmware.arena_bytes
+    assert modes["auto"].cycles <= 1.1 * modes["arena"].cycles
+    assert [layer.kind for layer in firmware.layers].count("conv_2d") == 5
+
+
+def test_an_op_without_a_kernel_is_refused_by_name() -> None:
+    graph = make_random_graph(0, float_edges=True)
+    with pytest.raises(UnsupportedModelError, match="float32"):
+        generate_firmware(graph, load_target("cortex-m4"))
