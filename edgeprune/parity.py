@@ -358,11 +358,15 @@ def _stored_inputs(graph: Graph, samples: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def count_affordable_samples(graph: Graph, available: int, most_macs: int) -> int:
-    """How many of the available samples (one at least) a program may run on within so many multiply-accumulates."""
+    """How many of the available samples (one at least) a program may run on within so many multiply-accumulates.
+
+    Each value that is written counts as ten, so that ops without multiply-accumulates have a limit, too.
+    """
     macs = 0
     for op in graph.ops:
         shapes = [graph.tensors[name].shape for name in op.inputs]
-        macs += OPS[op.kind].count_macs(op.attrs, shapes, graph.tensors[op.outputs[0]].shape)
+        output = graph.tensors[op.outputs[0]]
+        macs += OPS[op.kind].count_macs(op.attrs, shapes, output.shape) + 10 * output.element_count
     return int(np.clip(most_macs // max(macs, 1), 1, available))
 
 

@@ -8,26 +8,32 @@ of the program.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
 from edgeprune.errors import InputError, UnsupportedModelError
 from edgeprune.fixedpoint import FixedPointError
 from edgeprune.graph import Graph, GraphError, Op, Quant, Tensor, remove_unused_tensors
-from edgeprune.lower.operand_rules import WEIGHTED_KINDS
+from edgeprune.lower.operand_rules import WEIGHTED_KINDS, WINDOWED_KINDS
 from edgeprune.lower.tflite_edges import strip_edges
 from edgeprune.lower.tflite_file import parse_tflite
 from edgeprune.lower.tflite_reader import read_records
 from edgeprune.ops import OPS
-from edgeprune.reference import run_graph
+from edgeprune.reference import run_graph, run_op
+
+Result = TypeVar("Result")
 
 HOW_TO_CONVERT = (
     "convert with full integer quantization to int8: in TensorFlow a representative_dataset, "
     "target_spec.supported_ops = [TFLITE_BUILTINS_INT8] and inference_input_type = inference_output_type = tf.int8"
 )
-# Far beyond any microcontroller, and what this machine runs in seconds.
-MAX_TENSOR_BYTES = 64 * 2**20
+# Far beyond any microcontroller, and what a workstation runs in seconds and a gigabyte.
+MAX_ACTIVATION_BYTES = 16 * 2**20
+MAX_WEIGHT_BYTES = 64 * 2**20
+MAX_PATCHES = 128 * 2**20
 MAX_MACS = 20_000_000_000
 # One step of a sum becomes this many steps of the output at most: an int8 output has 255.
 MAX_RESCALING = 2.0**15
@@ -53,8 +59,8 @@ def read_int8_program(data: bytes) -> Int8Program:
     graph = _remove_unread_ops(read_records(file))
     _check_types(graph)
     _check_edges(graph)
-    _check_sizes(graph)
-    graph = _settle_weights(graph)
+    check_sizes(graph)
+    graph = _settle_weights(_fold_constants(graph))
     for op in graph.ops:
         _check_rescaling(op, graph)
     _try_out(graph)
@@ -105,16 +111,20 @@ def _check_edges(graph: Graph) -> None:
         raise InputError("the TFLite file names an output twice; convert the model again")
 
 
-def _check_sizes(graph: Graph) -> None:
+def check_sizes(graph: Graph) -> None:
+    """Raise UnsupportedModelError for a program that would take gigabytes or minutes to run once."""
     macs = 0
     for op in graph.ops:
         for name in (*op.inputs, *op.outputs):
             tensor = graph.tensors[name]
-            if tensor.byte_count > MAX_TENSOR_BYTES:
+            limit = MAX_WEIGHT_BYTES if tensor.is_constant else MAX_ACTIVATION_BYTES
+            if tensor.byte_count > limit:
                 raise UnsupportedModelError(
                     f"{op.name} ({op.kind}): {name} is {tensor.shape}, {tensor.byte_count:,} bytes; allowed: "
-                    f"{MAX_TENSOR_BYTES:,}; use a smaller input"
+                    f"{limit:,}; use a smaller input"
                 )
+        if op.kind in WINDOWED_KINDS:
+            _check_window(op, graph)
         shapes = [graph.tensors[name].shape for name in op.inputs]
         macs += OPS[op.kind].count_macs(op.attrs, shapes, graph.tensors[op.outputs[0]].shape)
         if macs > MAX_MACS:
@@ -122,6 +132,40 @@ def _check_sizes(graph: Graph) -> None:
                 f"{op.name} ({op.kind}): up to here the network takes {macs:,} multiply-accumulates; allowed: "
                 f"{MAX_MACS:,}; use a smaller network"
             )
+
+
+def _check_window(op: Op, graph: Graph) -> None:
+    """A window that reaches far beyond its map, or maps that are huge once cut into windows."""
+    source, output = graph.tensors[op.inputs[0]].shape, graph.tensors[op.outputs[0]].shape
+    kernel = op.attrs.get("kernel_size") or graph.tensors[op.inputs[1]].shape[1:3]
+    extents = [
+        (size - 1) * dilation + 1 for size, dilation in zip(kernel, op.attrs.get("dilation", (1, 1)), strict=True)
+    ]
+    padded = (source[1] + extents[0]) * (source[2] + extents[1]) * source[3]
+    taken = output[1] * output[2] * kernel[0] * kernel[1] * (source[3] if op.kind == "conv_2d" else 1)
+    if padded > MAX_PATCHES or taken > MAX_PATCHES:
+        raise UnsupportedModelError(
+            f"{op.name} ({op.kind}): its window spans {extents[0]} x {extents[1]} over a map of {source[1]} x "
+            f"{source[2]}, {max(padded, taken):,} values to gather; allowed: {MAX_PATCHES:,}; use a smaller window"
+        )
+
+
+def _fold_constants(graph: Graph) -> Graph:
+    """Ops over constants alone, computed now: converters leave them where shapes were computed."""
+    tensors, ops = dict(graph.tensors), []
+    for op in graph.ops:
+        if not all(tensors[name].is_constant for name in op.inputs):
+            ops.append(op)
+            continue
+        (output,) = op.outputs
+        if output in graph.outputs:
+            raise UnsupportedModelError(
+                f"{output}, an output, does not depend on the input; export the network without it"
+            )
+        folded = replace(graph, tensors=tensors)
+        values = _guard(run_op, op, folded, [folded.tensors[name].data for name in op.inputs])
+        tensors[output] = replace(tensors[output], data=values)
+    return remove_unused_tensors(replace(graph, tensors=tensors, ops=tuple(ops)))
 
 
 # -- weights
@@ -151,7 +195,13 @@ def _settle_weights(graph: Graph) -> Graph:
         if op.kind != "fully_connected" and len(scales) == 1:
             scales = np.repeat(scales, weight.shape[axis])
         quant = weight.quant if op.kind == "fully_connected" else Quant(scales, np.zeros(len(scales)), axis)
-        expected = source.quant.scale[0] * scales
+        with np.errstate(over="ignore", under="ignore"):
+            expected = source.quant.scale[0] * scales
+        if not (np.isfinite(expected).all() and (expected > 0).all()):
+            raise InputError(
+                f"{op.name} ({op.kind}): input scale x weight scale is {expected.min():g} to {expected.max():g}, no "
+                "scale of a sum; convert the model again"
+            )
         _check_bias_scale(op, bias, expected, float(output.quant.scale[0]))
         sums = Quant(expected, np.zeros(len(scales)), None if op.kind == "fully_connected" and len(scales) == 1 else 0)
         changed[weight.name] = replace(weight, quant=quant)
@@ -209,8 +259,13 @@ def _try_out(graph: Graph) -> None:
     """One run of the reference: it refuses what its arithmetic, TFLite Micro's, does not cover."""
     (name,) = graph.inputs
     values = np.random.default_rng(0).integers(-128, 128, graph.tensors[name].shape).astype(np.int8)
+    _guard(run_graph, graph, values)
+
+
+def _guard(run: Callable[..., Result], *arguments: object) -> Result:
+    """What the reference computes; InputError for a graph that makes no sense to it."""
     try:
-        run_graph(graph, values)
+        return run(*arguments)
     except (GraphError, FixedPointError) as error:
         raise InputError(f"the TFLite file contradicts itself: {error}; convert the model again") from error
 

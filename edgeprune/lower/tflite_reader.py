@@ -136,6 +136,8 @@ class _Reader:
 
     def _add_op(self, decoded: DecodedOperator, view: OperatorView, layer: str, index: int) -> None:
         output = self._tensor(index)
+        if output.is_constant:
+            raise view.contradiction(f"it writes the constant {output.name}")
         attrs = {name: decoded.attrs[name] for name in OPS[decoded.kind].attributes}
         op = Op(decoded.kind, layer, self._find_operands(decoded, view, layer), (output.name,), attrs)
         self._settle_channel_axes(op)
