@@ -131,6 +131,7 @@ def list_layers(firmware: Firmware, measured: FirmwareMeasurement) -> list[dict[
             "macs": layer.macs,
             "instructions": costs[layer.function].instructions,
             "cycles": costs[layer.function].cycles,
+            "estimated_cycles": layer.estimated_cycles,
         }
         for layer in firmware.layers
     ]
@@ -211,7 +212,7 @@ def format_rows(rows: list[dict[str, Any]]) -> str:
 
 def format_layers(layers: list[dict[str, Any]]) -> str:
     """The table of a model's layers."""
-    head = ("layer", "kind", "kernel", "MACs", "instructions", "instr/MAC", "cycles", "cycles/MAC")
+    head = ("layer", "kind", "kernel", "MACs", "instructions", "instr/MAC", "cycles", "cycles/MAC", "estimate/cycles")
     lines = []
     for row in layers:
         macs, cycles = row["macs"], row["cycles"]
@@ -225,6 +226,7 @@ def format_layers(layers: list[dict[str, Any]]) -> str:
                 f"{row['instructions'] / macs:.3f}" if macs else "",
                 "" if cycles is None else f"{cycles:,}",
                 f"{cycles / macs:.3f}" if macs and cycles is not None else "",
+                f"{row['estimated_cycles'] / cycles:.2f}" if cycles else "",
             )
         )
     return format_table(head, lines)

@@ -26,13 +26,17 @@ _INCLUDE = re.compile(r'^\s*#include "([^"]+)"', re.MULTILINE)
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer of the firmware: its name in the model, the C function that is its own, its op kind and kernel."""
+    """A layer of the firmware: its name in the model, the C function that is its own, its op kind and kernel.
+
+    estimated_cycles: what its kernel was chosen by.
+    """
 
     name: str
     function: str
     kind: str
     kernel: str
     macs: int
+    estimated_cycles: int
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,7 @@ def _list_layers(schedule: Schedule) -> tuple[Layer, ...]:
             step.op.kind,
             schedule.lowered[step.name].kernel,
             _count_macs(schedule, step.op.name),
+            schedule.lowered[step.name].cycles,
         )
         for step in schedule.program.steps
     )

@@ -36,7 +36,7 @@ class DspPointwise(Kernel):
         if dot is None:
             return None
         tile = choose_tile(len(order), -(-call.rows * call.y.columns // 2))
-        pairs = -(-call.y.pixels // 2)
+        pairs = count_pairs(call)
         return replace(
             dot,
             kernel="pointwise convolution, 2 pixels x 4 channels",
@@ -82,7 +82,7 @@ class DspPatches(Kernel):
         if dot is None:
             return None
         tile = choose_tile(len(order), -(-call.rows * call.y.columns // 2))
-        pairs = -(-call.y.pixels // 2)
+        pairs = count_pairs(call)
         slide = slide_fields(call, (kernel_rows, kernel_columns))
         gathering = 120 + kernel_rows * runs * (150 + 13 * run_columns * channels_in // 4)
         run_bytes = run_columns * channels_in
@@ -116,6 +116,12 @@ class DspPatches(Kernel):
 def _fits(call: Call) -> bool:
     """Whether it is a convolution, for a core with the DSP extension and without Helium."""
     return call.op.kind == "conv_2d" and bool(call.target.dsp) and not call.target.mve
+
+
+def count_pairs(call: Call) -> int:
+    """Pairs of pixels in one inference; a call that asks for an odd number of pixels wastes half of its last pair."""
+    calls = -(-call.y.rows // call.rows)
+    return calls * -(-call.rows * call.y.columns // 2)
 
 
 def choose_tile(steps: int, pairs: int) -> int:
