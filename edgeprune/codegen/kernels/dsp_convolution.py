@@ -24,8 +24,8 @@ from edgeprune.codegen.kernels.dsp_convolution_code import (
     PAIRS,
     LineCode,
     generate_rows,
-    generate_unpack,
 )
+from edgeprune.codegen.kernels.dsp_unpack_code import generate_unpack
 from edgeprune.codegen.requantize import fold_smmlar, get_zero_point, scale_layer
 from edgeprune.ops import same_padding
 
@@ -77,13 +77,11 @@ class Slide:
 class Tile:
     """How much is packed at a time, and how.
 
-    rows, outputs: output rows and outputs of each. is_dense: a block's words of all lines side by side (the words that
-    neighbouring blocks share are stored twice). unpacks: weights are int8 in flash.
+    rows, outputs: output rows and outputs of each. unpacks: weights are int8 in flash.
     """
 
     rows: int
     outputs: int
-    is_dense: bool
     unpacks: bool
 
 
@@ -101,21 +99,21 @@ class Plan:
         return self.tile.outputs // BLOCK_OUTPUTS + 1
 
     @property
+    def last_pairs(self) -> int:
+        """Accumulators that the last block of a row needs, where all rows of all tiles are equally long."""
+        if self.slide.on_rows or self.tile.outputs < self.slide.outputs:
+            return PAIRS
+        return self.tile.outputs % BLOCK_OUTPUTS // 2 + 1
+
+    @property
     def x_rows(self) -> int:
         """Input rows of a tile."""
         return (self.tile.rows - 1) * self.slide.stride_rows + self.slide.kernel_rows
 
     @property
-    def window_words(self) -> int:
-        return PAIRS + self.slide.tap_pairs - 1
-
-    @property
     def line_words(self) -> int:
-        return self.window_words if self.tile.is_dense else self.window_words + PAIRS * (self.blocks - 1)
-
-    @property
-    def block_words(self) -> int:
-        return self.window_words * self.slide.row_lines * self.x_rows if self.tile.is_dense else 0
+        """Words of a line: three for each block, and those that the last tap of the last pair needs."""
+        return PAIRS * self.blocks + self.slide.tap_pairs - 1
 
     @property
     def zero_lines(self) -> int:
@@ -125,8 +123,7 @@ class Plan:
     @property
     def x_words(self) -> int:
         """Words of packed x, with what lines of zero weights read beyond."""
-        words = self.line_words * self.slide.row_lines * self.x_rows
-        return words * (self.blocks if self.tile.is_dense else 1) + self.zero_lines * self.line_words
+        return self.line_words * (self.slide.row_lines * self.x_rows + self.zero_lines)
 
     @property
     def record_words(self) -> int:
@@ -161,9 +158,9 @@ class Plan:
             chunk_lines=self.chunk_lines,
             chunks=self.chunks,
             line_bytes=line_bytes,
-            block_bytes=4 * self.block_words if self.tile.is_dense else 4 * PAIRS,
             row_bytes=line_bytes * self.slide.row_lines * self.slide.stride_rows if self.tile.rows > 1 else 0,
             y_step=y_stride * self.slide.dilation,
+            last_pairs=self.last_pairs,
             keeps_ties=keeps_ties,
             clamp=clamp,
         )
@@ -186,25 +183,32 @@ class PackedPairsConvolution(Kernel):
         if plan is None:
             return None
         code = plan.make_code(call.y_stride, not scales.clamps_negatives, (scales.act_min, scales.act_max))
-        filled = np.zeros((slide.y_channels, plan.chunks * plan.chunk_lines, slide.taps), np.int8)
-        filled[:, : slide.lines] = lines
         # each output holds 2**20 too much for each chunk (dsp_convolution_code.py)
-        offset = plan.chunks << FIELD_BITS
-        twice_bias = (constants.twice_bias - offset + 2**31) % 2**32 - 2**31
-        table = np.stack([twice_bias, constants.multiplier, constants.offset, constants.shift], axis=1)
+        twice_bias = (constants.twice_bias - (plan.chunks << FIELD_BITS) + 2**31) % 2**32 - 2**31
+        table = np.stack(
+            [
+                twice_bias,
+                constants.multiplier,
+                constants.offset,
+                constants.shift,
+            ],
+            axis=1,
+        ).astype(np.int32)
         function = generate_rows(code)
         fields: dict[str, int | str] = {"run": function.name}
         assembly = [function]
         data: tuple[Constant, ...]
+        filled = np.zeros((slide.y_channels, plan.chunks * plan.chunk_lines, slide.taps), np.int8)
+        filled[:, : slide.lines] = lines
         if plan.tile.unpacks:
             unpack = generate_unpack(slide.taps)
             assembly.append(unpack)
             weight = Constant(f"{call.name}_weight", "int8_t", filled)
-            scale = Constant(f"{call.name}_scale", "int32_t", table.astype(np.int32))
+            scale = Constant(f"{call.name}_scale", "int32_t", table)
             data = (weight, scale)
             fields |= {"unpack": unpack.name, "weight": weight.name, "scales": scale.name}
         else:
-            records = np.concatenate([pack_weights(filled), table.astype(np.int32).view(np.uint32)], axis=1)
+            records = np.concatenate([pack_weights(filled), table.view(np.uint32)], axis=1)
             weight = Constant(f"{call.name}_weight", "uint32_t", records)
             data = (weight,)
             fields |= {"unpack": 0, "weight": weight.name, "scales": 0}
@@ -212,9 +216,8 @@ class PackedPairsConvolution(Kernel):
             "weight_bytes": filled[0].size if plan.tile.unpacks else 4 * plan.record_words,
             "weight_lines": filled.shape[1],
             "x_rows": call.x.rows,
-            "block_words": plan.block_words,
             "line_words": plan.line_words,
-            "window_words": plan.window_words,
+            "tap_pairs": slide.tap_pairs,
             "x_columns": call.x.columns,
             "y_columns": call.y.columns,
             "x_stride": call.x_strides[0],
@@ -334,9 +337,8 @@ def _list_tiles(slide: Slide) -> Iterator[Tile]:
         blocks = -(-(longest + 1) // BLOCK_OUTPUTS // parts)
         shapes.add((1, min(longest, max(1, blocks) * BLOCK_OUTPUTS - 1)))
     for rows, outputs in sorted(shapes):
-        for is_dense in (True, False) if slide.tap_pairs <= 3 else (False,):
-            for unpacks in (True, False):
-                yield Tile(rows, outputs, is_dense, unpacks)
+        for unpacks in (True, False):
+            yield Tile(rows, outputs, unpacks)
 
 
 # Modelled Cortex-M4 cycles of the pieces, calibrated with measured ones.
@@ -365,14 +367,14 @@ def _cut(size: int, piece: int) -> Iterator[tuple[int, int]]:
 
 def _count_tile(plan: Plan, keeps_ties: bool) -> float:
     slide = plan.slide
-    positions = (plan.window_words * plan.blocks if plan.tile.is_dense else plan.line_words) * slide.phases
+    positions = plan.line_words * slide.phases
     pack = plan.x_rows * positions * (_PACKED_PIXELS + _PACKED_WORD * slide.x_channels)
     unpack = 0.0
     if plan.tile.unpacks:
         unpack = 50 + plan.chunks * plan.chunk_lines * (_UNPACKED_LINE + _UNPACKED_WORD * slide.tap_pairs)
     code = plan.make_code(1, keeps_ties, (-128, 127))
     turns = -(-plan.chunk_lines // code.lines_per_loop)
-    chunk = plan.chunk_lines * _count_line(slide.tap_pairs, plan.tile.is_dense) + 6
+    chunk = plan.chunk_lines * _count_line(slide.tap_pairs) + 6
     chunk += _LOOP * turns if turns > 1 else 0
     block = 30 + BLOCK_OUTPUTS * (_PLACE + keeps_ties) + plan.chunks * chunk
     if plan.chunks > 1:
@@ -380,9 +382,7 @@ def _count_tile(plan: Plan, keeps_ties: bool) -> float:
     return _TILE + pack + slide.y_channels * (_CHANNEL + unpack + plan.tile.rows * (_ROW + plan.blocks * block))
 
 
-def _count_line(tap_pairs: int, is_dense: bool) -> float:
-    """A window's loads and multiplications: LDRD and LDM take a cycle more than they load words."""
-    if tap_pairs == 1:
-        return (4 if is_dense else 6) + 4 / 3 + PAIRS
-    loads = (2 if is_dense else 3) + 3 * 2 * (tap_pairs // 2) + 3 * (tap_pairs % 2)
+def _count_line(tap_pairs: int) -> float:
+    """A window's loads, one cycle each and one more for each run of them, and its multiplications."""
+    loads = 2 * tap_pairs + PAIRS - 1 + -(-tap_pairs // 2)
     return loads + PAIRS * tap_pairs

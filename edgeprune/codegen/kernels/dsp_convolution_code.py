@@ -18,11 +18,12 @@ accumulator takes in; longer sums are cut into chunks, each added to 32-bit sums
 
 A block is three accumulators: six outputs, y[-1] to y[4] counted from the block, the first of which needs H of the
 block before. Three accumulators (6 registers) leave six registers for x and w; taking in 2 words of x and 2 of w feeds
-six SMLAL (24 MACs): 8 instructions and 12 cycles on a Cortex-M4.
+six SMLAL (24 MACs): 10 instructions and 11 cycles on a Cortex-M4.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeprune.codegen.assembly import AssemblyBuilder, at, registers
@@ -35,6 +36,7 @@ LARGEST_WEIGHT_SUM = 2**20 // 128 - 1  # of |w| in one accumulator
 
 _UNROLLED_INSTRUCTIONS = 160  # of the loop over lines, at most (about 600 bytes)
 _X, _W = "r0", "r1"
+_FAR = 4000  # bytes that LDR can reach
 _FREE = ("r2", "r3", "r4", "r5", "r6", "r7")  # x and w in the sum; constants and an address in the epilogue
 _ACCUMULATORS = (("r8", "r9"), ("r10", "r11"), ("r12", "lr"))
 
@@ -50,9 +52,10 @@ class LineCode:
     """All that the assembly depends on.
 
     tap_pairs: words of w in a line. chunk_lines, chunks: the lines of an output, in equal chunks.
-    line_bytes: from a line of x to the next. block_bytes: from a block's words to the next block's.
+    line_bytes: from a line of x to the next.
     row_bytes: from the first line of an output row to that of the next row.
     y_step: bytes from one output of a row to the next.
+    last_pairs: accumulators that the last block of any row needs: 3, or fewer, to save work there.
     keeps_ties: whether negative ties must be corrected (requantize.py).
     clamp: act_min and act_max.
     """
@@ -61,9 +64,9 @@ class LineCode:
     chunk_lines: int
     chunks: int
     line_bytes: int
-    block_bytes: int
     row_bytes: int
     y_step: int
+    last_pairs: int
     keeps_ties: bool
     clamp: tuple[int, int]
 
@@ -73,17 +76,13 @@ class LineCode:
         return PAIRS + self.tap_pairs - 1
 
     @property
-    def is_dense(self) -> bool:
-        """Whether a block's lines lie back to back, so that LDM can run through them."""
-        return self.line_bytes == 4 * self.line_words
-
-    @property
     def name(self) -> str:
         parts = [
             f"t{self.tap_pairs}",
             f"l{self.chunk_lines}x{self.chunks}",
-            f"x{self.line_bytes}_{self.block_bytes}_{self.row_bytes}",
+            f"x{self.line_bytes}_{self.row_bytes}",
             f"y{self.y_step}",
+            "" if self.last_pairs == PAIRS else f"p{self.last_pairs}",
             "ties" if self.keeps_ties else "",
             "" if self.clamp == (-128, 127) else f"c{self.clamp[0] + 128}_{self.clamp[1] + 128}",
         ]
@@ -101,18 +100,24 @@ class LineCode:
 
 def generate_rows(code: LineCode) -> Assembly:
     """The function that computes one output channel of some rows; see ep_dsp_conv.h for its arguments."""
-    return _Generator(code).generate()
+    return RowsGenerator(code).generate()
 
 
-class _Generator:
+class RowsGenerator:
+    """Emits the function of a LineCode, from its entry to its end."""
+
     def __init__(self, code: LineCode) -> None:
         self.code = code
         self.out = AssemblyBuilder(code.name)
         self.offset = 0  # of the next line from the x register
 
+    @property
+    def frame_bytes(self) -> int:
+        return _FRAME_BYTES if self.code.chunks == 1 else _CHUNKED_FRAME_BYTES
+
     def generate(self) -> Assembly:
         out, code = self.out, self.code
-        out.enter(_FRAME_BYTES if code.chunks == 1 else _CHUNKED_FRAME_BYTES)
+        out.enter(self.frame_bytes)
         self._store_arguments()
         out.label("row")
         self._start_row()
@@ -122,7 +127,12 @@ class _Generator:
         out("ldr", _W, at("sp", _WEIGHT))
         out.label("chunk")
         self._start_sums()
-        self._sum_lines()
+        if code.last_pairs < PAIRS:
+            out("ldrd", "r6", "r7", at("sp", _Y))
+            out("cmp", "r6", "r7")
+            out("beq", out.local("last_lines"))
+        self._sum_lines(PAIRS, "lines")
+        out.label("summed")
         if code.chunks > 1:
             self._drain()
             out("ldr", "r2", at("sp", _WEIGHT_END))
@@ -131,11 +141,15 @@ class _Generator:
         self._write_outputs()
         out.advance("r6", BLOCK_OUTPUTS * code.y_step, "r7")
         out("str", "r6", at("sp", _Y))
-        out.advance(_X, code.block_bytes - code.chunks * code.chunk_lines * code.line_bytes, "r7")
+        out.advance(_X, 4 * PAIRS - self._taken_bytes, "r7")
         out("b", out.local("block"))
         self._leave_early()
         self._end_row()
         self._enter_late()
+        if code.last_pairs < PAIRS:
+            out.label("last_lines")
+            self._sum_lines(code.last_pairs, "few_lines")
+            out("b", out.local("summed"))
         return out.build(
             f"void {code.name}(const uint32_t *x, const uint32_t *weight, int8_t *y, int32_t outputs, int32_t rows, "
             "int32_t y_row_bytes)"
@@ -192,7 +206,20 @@ class _Generator:
             self.out("mov", low, f"#{1 << (FIELD_BITS - 1)}")
             self.out("mov", high, f"#{1 << (2 * FIELD_BITS - 1 - 32)}")
 
-    def _sum_lines(self) -> None:
+    @property
+    def _taken_bytes(self) -> int:
+        """How far x has moved when the sums of a block are complete."""
+        return 0 if self._stays else self.code.chunks * self.code.chunk_lines * self.code.line_bytes
+
+    @property
+    def _stays(self) -> bool:
+        """Whether a block's lines are all unrolled and near, so that x can stay where it is."""
+        code = self.code
+        is_one_run = code.chunks == 1 and code.lines_per_loop == code.chunk_lines
+        return is_one_run and code.chunk_lines * code.line_bytes < _FAR
+
+    def _sum_lines(self, pairs: int, label: str) -> None:
+        """Take a chunk's lines into the first `pairs` accumulators."""
         out, code = self.out, self.code
         lines = code.lines_per_loop
         if self._loops > 1:
@@ -200,80 +227,48 @@ class _Generator:
                 out("mov", "r2", _W)
                 out.advance("r2", self._loop_weight_bytes, "r3")
                 out("str", "r2", at("sp", _LINES_END))
-            out.label("lines")
-        self._emit_lines(lines)
+            out.label(label)
+        self._emit_lines(lines, pairs)
         if self._loops > 1:
             out("ldr", "r2", at("sp", _LINES_END))
             out("cmp", _W, "r2")
-            out("bne", out.local("lines"))
-        self._emit_lines(code.chunk_lines - self._loops * lines)
+            out("bne", out.local(label))
+        self._emit_lines(code.chunk_lines - self._loops * lines, pairs)
 
-    def _emit_lines(self, count: int) -> None:
-        self.offset = 0
-        if self.code.tap_pairs == 1:
-            while count > 0:
-                group = min(count, 3)
-                self.out("ldm", f"{_W}!", registers(_FREE[3 : 3 + group]))
-                for weight in _FREE[3 : 3 + group]:
-                    self._load_x(0, _FREE[:3])
-                    self._multiply(_FREE[:3], weight)
-                    self._end_line()
-                count -= group
-        else:
-            for _ in range(count):
-                self._emit_line()
-        self.out.advance(_X, self.offset, "r2")
-        self.offset = 0
+    def _emit_lines(self, count: int, pairs: int) -> None:
+        """Lines one after the other, addressed from where the first begins."""
+        x_offset = weight_offset = 0
+        for _ in range(count):
+            if x_offset + self.code.line_bytes > _FAR:
+                self.out.advance(_X, x_offset, "r2")
+                x_offset = 0
+            self._emit_line(x_offset, weight_offset, pairs)
+            x_offset += self.code.line_bytes
+            weight_offset += 4 * self.code.tap_pairs
+        if not self._stays:
+            self.out.advance(_X, x_offset, "r2")
+        self.out.advance(_W, weight_offset, "r2")
 
-    def _emit_line(self) -> None:
-        """A window of x slides over the taps: four registers of x, two of w."""
-        pairs = self.code.tap_pairs
+    def _emit_line(self, x_offset: int, weight_offset: int, pairs: int) -> None:
+        """A window of x slides over the taps: four registers of x, two of w, loaded side by side.
+
+        Single loads, since each costs one cycle after another one; LDRD and LDM would save instructions, not cycles.
+        """
+        taps = self.code.tap_pairs
         window, weights = _FREE[:4], _FREE[4:]
+        loaded = 0
+        for tap in range(0, taps, 2):
+            steps = min(2, taps - tap)
+            for step in range(steps):
+                self.out("ldr", weights[step], at(_W, weight_offset + 4 * (tap + step)))
+            while loaded < tap + steps + pairs - 1:
+                self.out("ldr", window[loaded % 4], at(_X, x_offset + 4 * loaded))
+                loaded += 1
+            for step in range(steps):
+                self._multiply([window[(tap + step + pair) % 4] for pair in range(pairs)], weights[step])
 
-        def x(index: int) -> str:
-            return window[index % 4]
-
-        if self.code.is_dense and pairs > 1:
-            self._load_x(0, window)
-        else:
-            self._load_x(0, (x(0), x(1)))
-        for tap in range(0, pairs, 2):
-            if tap + 1 < pairs:
-                self.out("ldm", f"{_W}!", registers(weights))
-                if tap or not self.code.is_dense:
-                    self._load_x(tap + 2, (x(tap + 2), x(tap + 3)))
-            else:
-                if not (self.code.is_dense and tap < 2):
-                    self._load_x(tap + 2, (x(tap + 2),))
-                self.out("ldr", weights[0], at(_W) + ", #4")
-            for step in range(min(2, pairs - tap)):
-                self._multiply([x(tap + step + pair) for pair in range(PAIRS)], weights[step])
-        self._end_line()
-
-    def _load_x(self, index: int, into: tuple[str, ...]) -> None:
-        """Words from `index` on of the present line."""
-        out = self.out
-        if self.code.is_dense:
-            if len(into) == 1:
-                out("ldr", into[0], f"[{_X}], #4")
-            elif list(into) == sorted(into, key=_FREE.index):
-                out("ldm", f"{_X}!", registers(into))
-            else:
-                out("ldrd", into[0], into[1], f"[{_X}], #8")
-            return
-        if self.offset + 4 * (index + len(into) - 1) > 1020:  # beyond what LDRD can address
-            out.advance(_X, self.offset, None)
-            self.offset = 0
-        for start in range(0, len(into), 2):
-            part = into[start : start + 2]
-            out("ldr" if len(part) == 1 else "ldrd", *part, at(_X, self.offset + 4 * (index + start)))
-
-    def _end_line(self) -> None:
-        if not self.code.is_dense:
-            self.offset += self.code.line_bytes
-
-    def _multiply(self, x: tuple[str, ...] | list[str], weight: str) -> None:
-        for (low, high), word in zip(_ACCUMULATORS, x, strict=True):
+    def _multiply(self, x: Sequence[str], weight: str) -> None:
+        for (low, high), word in zip(_ACCUMULATORS, x, strict=False):  # the last block may have fewer
             self.out("smlal", low, high, word, weight)
 
     # --- from accumulators to outputs ---
@@ -289,6 +284,18 @@ class _Generator:
     def _add_high(self, into: str, pair: int) -> None:
         self.out("add", into, into, _ACCUMULATORS[pair][1], "asr #10")
 
+    def _extract_all(self) -> None:
+        """The sums of places 0 to 5, then H of the last pair, in r2, r3, r4, r8, r9, r10, r11."""
+        self._extract_low("r2", 0)
+        self._extract_middle("r3", 0)
+        self._extract_low("r4", 1)
+        self._add_high("r4", 0)
+        self._extract_middle("r8", 1)
+        self._extract_low("r9", 2)
+        self._add_high("r9", 1)
+        self._extract_middle("r10", 2)
+        self.out("asr", "r11", "lr", "#10")
+
     def _clear_partials(self) -> None:
         self.out("movs", "r2", "#0")
         for place in range(0, BLOCK_OUTPUTS, 2):
@@ -299,15 +306,7 @@ class _Generator:
         """Add the fields to the block's sums on the stack: places 0 to 5, then H of the last pair."""
         out = self.out
         sums = ("r2", "r3", "r4", "r8", "r9", "r10", "r11")
-        self._extract_low("r2", 0)
-        self._extract_middle("r3", 0)
-        self._extract_low("r4", 1)
-        self._add_high("r4", 0)
-        self._extract_middle("r8", 1)
-        self._extract_low("r9", 2)
-        self._add_high("r9", 1)
-        self._extract_middle("r10", 2)
-        out("asr", "r11", "lr", "#10")
+        self._extract_all()
         for place in range(0, BLOCK_OUTPUTS, 2):
             address = at("sp", _PARTIAL + 4 * place)
             out("ldrd", "r5", "r6", address)
@@ -363,7 +362,7 @@ class _Generator:
         """Rescale r7 and store it; lr is free here (the last pair is done or was never needed)."""
         out, code = self.out, self.code
         result = "r7"
-        out("add", "r7", "r2", "r7", "lsl #1")
+        self._double()
         if code.keeps_ties:
             result = "lr"
             out("smmlar", "lr", "r7", "r3", "r4")
@@ -383,6 +382,10 @@ class _Generator:
             out("movgt", result, f"#{act_max}")
         out("strb", result, at("r6", place * code.y_step))
 
+    def _double(self) -> None:
+        """r7 = twice the sum with the bias."""
+        self.out("add", "r7", "r2", "r7", "lsl #1")
+
     def _leave_early(self) -> None:
         """Place 0 of the first block (nothing to write) and of the last (the row ends)."""
         out = self.out
@@ -397,21 +400,26 @@ class _Generator:
         self._write_output(0)
 
     def _end_row(self) -> None:
-        out, code = self.out, self.code
+        out = self.out
         out.label("end_row")
         out("ldr", "r3", at("sp", _ROWS))
         out("subs", "r3", "r3", "#1")
         out("beq", out.local("done"))
+        self._go_to_next_row(1)
+
+    def _go_to_next_row(self, rows: int) -> None:
+        """r3: the rows left, `rows` of which have just been done."""
+        out = self.out
         out("str", "r3", at("sp", _ROWS))
         out("ldr", "r4", at("sp", _X_ROW))
-        out.advance("r4", code.row_bytes, "r5")
+        out.advance("r4", self.code.row_bytes, "r5")
         out("str", "r4", at("sp", _X_ROW))
         out.comment("from the last block's place 0 back to the row's first, and on to the next row")
         out("ldr", "r2", at("sp", _Y_LAST))
         out("ldr", "r3", at("sp", _SPAN))
         out("sub", "r2", "r2", "r3")
         out("ldr", "r3", at("sp", _Y_ROW))
-        out("add", "r2", "r2", "r3")
+        out("add", "r2", "r2", "r3", f"lsl #{rows - 1}")
         out("b", out.local("row"))
         out.label("done")
         out.leave()
@@ -423,6 +431,11 @@ class _Generator:
         out("ldr", "r7", at("sp", _MARK))
         out("orr", "r7", "r7", f"#{_LAST}")
         out("str", "r7", at("sp", _MARK))
+        self._branch_to_top()
+
+    def _branch_to_top(self) -> None:
+        """Go on at the highest place in use."""
+        out = self.out
         out("ldr", "r7", at("sp", _TOP))
         out("cmp", "r7", "#3")
         out("beq", out.local("place3"))
@@ -435,57 +448,3 @@ class _Generator:
         out("cmp", "r7", "#4")
         out("beq", out.local("place4"))
         out("b", out.local("place5"))
-
-
-def generate_unpack(taps: int) -> Assembly:
-    """The function that turns int8 weights, `taps` to a line, into words of pairs; see ep_dsp_conv.h.
-
-    An odd number of taps is led by a zero: its first word is the first tap alone.
-    """
-    name = f"ep_unpack_pairs_{taps}"
-    out = AssemblyBuilder(name)
-    source, words, lines = "r0", "r1", "r2"
-    free = ("r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10")
-    line: list[tuple[int, ...]] = [(0,)] if taps % 2 else []
-    line += [(tap, tap + 1) for tap in range(taps % 2, taps, 2)]
-    together = max(1, 4 // len(line))
-
-    def emit(count: int) -> None:
-        pairs = [tuple(tap + taps * index for tap in pair) for index in range(count) for pair in line]
-        for start in range(0, len(pairs), 4):
-            group = pairs[start : start + 4]
-            # the word comes to lie in the register of its last tap (the lower field)
-            used: list[str] = []
-            unused = list(free)
-            plans = [[unused.pop(0) for _ in pair] for pair in group]
-            for pair, plan in zip(group, plans, strict=True):
-                for tap, register in zip(pair, plan, strict=True):
-                    out("ldrsb", register, at(source, tap))
-            for plan in plans:
-                if len(plan) == 2:
-                    out("add", plan[1], plan[1], plan[0], f"lsl #{FIELD_BITS}")
-                used.append(plan[-1])
-            if len(used) > 1:
-                out("stm", f"{words}!", registers(used))
-            else:
-                out("str", used[0], f"[{words}], #4")
-        out.advance(source, taps * count, "r3")
-
-    out.enter()
-    if together > 1:
-        out("subs", lines, lines, f"#{together}")
-        out("blt", out.local("rest"))
-        out.label("several")
-        emit(together)
-        out("subs", lines, lines, f"#{together}")
-        out("bge", out.local("several"))
-        out.label("rest")
-        out("adds", lines, lines, f"#{together}")
-        out("beq", out.local("done"))
-    out.label("one")
-    emit(1)
-    out("subs", lines, lines, "#1")
-    out("bne", out.local("one"))
-    out.label("done")
-    out.leave()
-    return out.build(f"void {name}(const int8_t *weight, uint32_t *words, int32_t lines)")

@@ -6,7 +6,7 @@
 
 #include "ep_dsp.h"
 
-enum { BLOCK_OUTPUTS = 6 };
+enum { PAIRS = 3, BLOCK_OUTPUTS = 2 * PAIRS };
 
 /* A piece of the output, and where its operands lie. Positions along the sliding axis are `dilation` apart in x. */
 typedef struct {
@@ -21,7 +21,7 @@ typedef struct {
     int32_t outputs;     /* of each row */
 } tile;
 
-/* Words of all channels for the pixels at a and b. */
+/* Words of all channels for the pixels at a and b; `step` words from one channel's to the next's. */
 static void pack_pixels(const int8_t *a, const int8_t *b, uint32_t *words, int32_t step, int32_t channels)
 {
     for (; channels >= 4; channels -= 4, a += 4, b += 4, words += 4 * step) {
@@ -37,28 +37,60 @@ static void pack_pixels(const int8_t *a, const int8_t *b, uint32_t *words, int32
     }
 }
 
-/* The outer row `row` (NULL: in the padding) from its position x_first on; words start at `words`. */
-static void pack_row(const ep_dsp_conv_op *op, const tile *t, const int8_t *row, const int8_t *padding, uint32_t *words)
+/* `count` words of one channel; `step` bytes from one value to the next. */
+static void pack_line(const int8_t *x, int32_t step, uint32_t *words, int32_t count)
 {
-    const int32_t pixel_bytes = op->x_stride, phases = op->phases;
-    const int32_t spacing = phases * op->dilation, step = op->line_words * phases;
-    const int32_t blocks = t->outputs / BLOCK_OUTPUTS + 1;
-    const int32_t windows = op->block_words > 0 ? blocks : 1;
-    const int32_t width = op->block_words > 0 ? op->window_words : op->window_words + (blocks - 1) * (BLOCK_OUTPUTS / 2);
-    for (int32_t window = 0; window < windows; window++, words += op->block_words) {
-        for (int32_t phase = 0; phase < phases; phase++) {
-            int32_t position = t->x_first + window * BLOCK_OUTPUTS * spacing + phase;
-            uint32_t *out = words + phase * op->line_words;
-            for (int32_t i = 0; i < width; i++, position += 2 * spacing) {
-                const int8_t *a = padding, *b = padding;
-                if (row != NULL && position >= 0 && position < t->x_size) {
-                    a = row + position * pixel_bytes;
-                }
-                if (row != NULL && position + spacing >= 0 && position + spacing < t->x_size) {
-                    b = row + (position + spacing) * pixel_bytes;
-                }
-                pack_pixels(a, b, out + i, step, op->x_channels);
+    for (; count >= 2; count -= 2, words += 2) {
+        int32_t x0 = x[0], x1 = x[step];
+        x += 2 * step;
+        int32_t x2 = x[0], x3 = x[step];
+        x += 2 * step;
+        words[0] = ep_pack_pair(x0, x1);
+        words[1] = ep_pack_pair(x2, x3);
+    }
+    if (count > 0) {
+        *words = ep_pack_pair(x[0], x[step]);
+    }
+}
+
+/* One phase of the outer row `row`, or of padding, where it is NULL; a channel's words lie side by side. */
+static void pack_phase(const ep_dsp_conv_op *op, const tile *t, const int8_t *row, const int8_t *padding,
+                       int32_t position, uint32_t *words)
+{
+    const int32_t spacing = op->phases * op->dilation, step = op->line_words * op->phases;
+    const int32_t width = t->outputs / BLOCK_OUTPUTS * PAIRS + PAIRS + op->tap_pairs - 1;
+    for (int32_t i = 0; i < width; i++, position += 2 * spacing) {
+        const int8_t *a = padding, *b = padding;
+        if (row != NULL && position >= 0 && position + spacing < t->x_size && op->x_channels < 4) {
+            int32_t count = (t->x_size - spacing - position + 2 * spacing - 1) / (2 * spacing);
+            count = count < width - i ? count : width - i;
+            const int8_t *x = row + position * op->x_stride;
+            for (int32_t channel = 0; channel < op->x_channels; channel++) {
+                pack_line(x + channel, spacing * op->x_stride, words + channel * step + i, count);
             }
+            i += count - 1;
+            position += (count - 1) * 2 * spacing;
+            continue;
+        }
+        if (row != NULL && position >= 0 && position < t->x_size) {
+            a = row + position * op->x_stride;
+        }
+        if (row != NULL && position + spacing >= 0 && position + spacing < t->x_size) {
+            b = row + (position + spacing) * op->x_stride;
+        }
+        pack_pixels(a, b, words + i, step, op->x_channels);
+    }
+}
+
+static void pack_tile(const ep_dsp_conv_op *op, const tile *t, const int8_t *padding, uint32_t *words)
+{
+    const int32_t outer_rows = op->slides_on_rows ? 1 : op->x_rows;
+    const int32_t rows = (t->rows - 1) * op->stride_rows + op->kernel_rows;
+    for (int32_t i = 0; i < rows; i++, words += op->line_words * op->phases * op->x_channels) {
+        int32_t row = t->x_first_row + i;
+        const int8_t *x = row >= 0 && row < outer_rows ? t->x + row * t->x_row_bytes : NULL;
+        for (int32_t phase = 0; phase < op->phases; phase++) {
+            pack_phase(op, t, x, padding, t->x_first + phase, words + phase * op->line_words);
         }
     }
 }
@@ -66,15 +98,7 @@ static void pack_row(const ep_dsp_conv_op *op, const tile *t, const int8_t *row,
 static void run_tile(const ep_dsp_conv_op *op, const tile *t, uint32_t *scratch)
 {
     uint32_t *x_words = scratch + op->x_words;
-    const int8_t *padding = (const int8_t *)(scratch + op->pixel_words);
-    const int32_t row_words = op->line_words * op->phases * op->x_channels;
-    const int32_t last = (t->rows - 1) * op->stride_rows + op->kernel_rows;
-    const int32_t outer_rows = op->slides_on_rows ? 1 : op->x_rows;
-    for (int32_t i = 0; i < last; i++) {
-        int32_t row = t->x_first_row + i;
-        const int8_t *x = row >= 0 && row < outer_rows ? t->x + row * t->x_row_bytes : NULL;
-        pack_row(op, t, x, padding, x_words + i * row_words);
-    }
+    pack_tile(op, t, (const int8_t *)(scratch + op->pixel_words), x_words);
     const int8_t *weight = op->weight;
     const int32_t *scales = op->scales;
     for (int32_t channel = 0; channel < op->y_channels; channel++, weight += op->weight_bytes) {

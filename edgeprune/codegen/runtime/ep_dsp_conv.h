@@ -23,9 +23,8 @@ typedef struct {
     int32_t weight_bytes;    /* of a channel */
     int32_t weight_lines;    /* of a channel */
     int32_t x_rows;
-    int32_t block_words;  /* of packed x: from a block of outputs to the next; 0: blocks overlap within a line */
-    int16_t line_words;   /* from a line to the next */
-    int16_t window_words; /* of a line that a block needs */
+    int16_t line_words; /* of packed x: from a line to the next */
+    int16_t tap_pairs;
     int16_t x_columns;
     int16_t y_columns;
     int16_t x_stride;
@@ -40,7 +39,7 @@ typedef struct {
     int16_t pad;      /* along the sliding axis, before the first position that a packed line holds */
     int16_t tile_rows;
     int16_t tile_outputs;
-    int16_t x_words;      /* offsets of the packed x and of the padding's pixel in the scratch */
+    int16_t x_words;  /* offsets of the packed x and of the padding's pixel in the scratch */
     int16_t pixel_words;
     int8_t slides_on_rows;
     int8_t x_zero_point;
