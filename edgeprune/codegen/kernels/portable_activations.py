@@ -103,7 +103,7 @@ class PortableSoftmax(Kernel):
             kernel="portable",
             function="ep_softmax",
             fields={"powers": f"{call.name}_powers", "count": len(powers), **_pixel_fields(call)},
-            cycles=SETUP_CYCLES + x.pixels * (220 + 45 * x.channels),
+            cycles=SETUP_CYCLES + x.pixels * (130 + 70 * x.channels),
             constants=(Constant(f"{call.name}_powers", "int32_t", powers),),
             sources=("ep_softmax.c", "ep_fixed_point.c"),
             in_place=(0,),

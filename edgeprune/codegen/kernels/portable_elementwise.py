@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeprune.codegen.kernel import Call, Constant, Kernel, Lowered
-from edgeprune.codegen.kernels.portable import REQUANTIZE_CYCLES, SETUP_CYCLES, quantize_ratio
+from edgeprune.codegen.kernels.portable import SETUP_CYCLES, quantize_ratio
 from edgeprune.codegen.requantize import (
     LARGEST_LEFT_SHIFT,
     encode_shift,
@@ -151,7 +151,7 @@ class PortableAdd(Kernel):
                 "shift": encode_shift(output_shift, 2 * _LARGEST_DIFFERENCE * 2**19),
                 "is_swapped": int(is_swapped),
             },
-            cycles=_count_cycles(operands, 27),
+            cycles=_count_cycles(operands, 31),
             constants=operands.constants,
             sources=_SOURCES,
             in_place=operands.in_place,
@@ -182,7 +182,7 @@ class PortableMul(Kernel):
                 "zero_point": get_zero_point(call.output),
                 "shift": encode_shift(shift, _LARGEST_DIFFERENCE**2),
             },
-            cycles=_count_cycles(operands, 10 + REQUANTIZE_CYCLES),
+            cycles=_count_cycles(operands, 21),
             constants=operands.constants,
             sources=_SOURCES,
             in_place=operands.in_place,
@@ -214,7 +214,7 @@ class PortablePrelu(Kernel):
                 "positive_shift": encode_shift(positive[1], _LARGEST_DIFFERENCE),
                 "negative_shift": encode_shift(negative[1], _LARGEST_DIFFERENCE**2),
             },
-            cycles=_count_cycles(operands, 12 + REQUANTIZE_CYCLES),
+            cycles=_count_cycles(operands, 36),
             constants=operands.constants,
             sources=_SOURCES,
             in_place=operands.in_place,
@@ -222,4 +222,4 @@ class PortablePrelu(Kernel):
 
 
 def _count_cycles(operands: _Operands, per_element: int) -> int:
-    return SETUP_CYCLES + operands.runs * 45 + operands.elements * per_element
+    return SETUP_CYCLES + operands.runs * 110 + operands.elements * per_element

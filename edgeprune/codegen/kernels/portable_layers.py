@@ -6,7 +6,6 @@ import numpy as np
 
 from edgeprune.codegen.kernel import Call, Constant, Kernel, Lowered
 from edgeprune.codegen.kernels.portable import (
-    REQUANTIZE_CYCLES,
     SETUP_CYCLES,
     fit_int16,
     is_padded,
@@ -82,13 +81,16 @@ class PortableDepthwiseConv2d(Kernel):
         if not fit_int16(fields, ("x_rows",)):
             return None
         taps = kernel_size[0] * kernel_size[1]
-        blocks = -(-call.x.channels // 4) if call.x.channels >= 4 else call.x.channels
-        work = blocks * (40 + (17 if call.x.channels >= 4 else 8) * taps) + call.x.channels * (8 + REQUANTIZE_CYCLES)
+        rows = kernel_size[0] if kernel_size[1] > 1 else 1  # loops over the taps of a row
+        if call.x.channels >= 4:
+            work = -(-call.x.channels // 4) * (350 + 27 * taps + 15 * rows)
+        else:
+            work = call.x.channels * (180 + 13 * taps + 15 * rows)
         return Lowered(
             kernel="portable",
             function="ep_depthwise_conv_2d",
             fields=fields,
-            cycles=SETUP_CYCLES + call.y.pixels * (90 + work),
+            cycles=SETUP_CYCLES + call.y.pixels * (70 + work),
             constants=(
                 Constant(f"{call.name}_weight", "int8_t", weight.reshape(-1)),
                 Constant(f"{call.name}_bias", "int32_t", scales.bias.astype(np.int32)),
@@ -126,7 +128,8 @@ def _lower_conv(call: Call, weight_ohwi: np.ndarray) -> Lowered | None:
     if not fit_int16(fields, ("x_rows", "group_weight", "dense.channels")):
         return None
     gather = 0 if is_direct else groups * (20 + kernel_size[0] * kernel_size[1] * (24 + 2 * group_in))
-    work = groups * _count_dense_cycles(channels_out // groups, taps)
+    segments = kernel_size[0] if is_direct and taps != kernel_size[0] * call.x.columns * call.x_strides[0] else 1
+    work = groups * _count_dense_cycles(channels_out // groups, taps, segments)
     return Lowered(
         kernel="portable",
         function="ep_conv_2d",
@@ -183,7 +186,8 @@ def interleave_channels(weight: np.ndarray) -> np.ndarray:
     return np.concatenate([blocks.reshape(-1), weight[whole:].reshape(-1)])
 
 
-def _count_dense_cycles(channels: int, taps: int) -> int:
-    """Modelled cycles of ep_compute_dense."""
+def _count_dense_cycles(channels: int, taps: int, segments: int = 1) -> int:
+    """Modelled cycles of ep_compute_dense for a window of `taps` values in `segments` runs."""
     fours, rest = divmod(channels, 4)
-    return 35 + fours * (30 + round(2.6 * 4 * taps)) + rest * (20 + 8 * taps) + channels * REQUANTIZE_CYCLES
+    more = 27 * (segments - 1)
+    return round(60 + fours * (285 + 12.3 * taps + more) + rest * (110 + 8.5 * taps + more))

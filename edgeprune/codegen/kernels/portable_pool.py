@@ -36,12 +36,17 @@ class PortablePool(Kernel):
         if not fit_int16(fields, ("x_rows",)):
             return None
         blocks = -(-call.x.channels // 4) if call.x.channels >= 4 else call.x.channels
-        per_tap, per_output = (22, 10) if call.op.kind == "max_pool_2d" else (16, 22)
+        if call.op.kind == "average_pool_2d":
+            per_block = 270 + 13 * count
+        elif call.target.dsp:
+            per_block = 90 + 9 * count
+        else:
+            per_block = 115 + 22 * count
         return Lowered(
             kernel="portable",
             function=f"ep_{call.op.kind}",
             fields=fields,
-            cycles=SETUP_CYCLES + call.y.pixels * (60 + blocks * (25 + per_tap * count) + call.x.channels * per_output),
+            cycles=SETUP_CYCLES + call.y.pixels * (100 + blocks * per_block),
             sources=("ep_pool.c", "ep_window.c"),
         )
 
@@ -140,7 +145,7 @@ def _lower_mean(call: Call, axes: set[int], scale: dict[str, int | str]) -> Lowe
         kernel="portable",
         function="ep_mean",
         fields=fields,
-        cycles=SETUP_CYCLES + x.pixels * (15 + 9 * x.channels) + call.output.element_count * (20 + REQUANTIZE_CYCLES),
+        cycles=SETUP_CYCLES + x.pixels * (15 + 15 * x.channels) + call.output.element_count * (20 + REQUANTIZE_CYCLES),
         sources=("ep_mean.c", "ep_fixed_point.c"),
         scratch_bytes=4 * written,
     )

@@ -21,10 +21,11 @@ typedef struct {
         sum_3 += (uint32_t)(value * weight[4 * (tap) + 3]); \
     } while (0)
 
-static EP_NOINLINE void add_four(const window *taps, const int8_t *weight, uint32_t *sums)
+static EP_NOINLINE void add_four(const window *taps, const int8_t *weight, const int32_t *bias, uint32_t *sums)
 {
     const int8_t *segment = taps->x;
-    uint32_t sum_0 = sums[0], sum_1 = sums[1], sum_2 = sums[2], sum_3 = sums[3];
+    uint32_t sum_0 = (uint32_t)bias[0], sum_1 = (uint32_t)bias[1];
+    uint32_t sum_2 = (uint32_t)bias[2], sum_3 = (uint32_t)bias[3];
     EP_NO_UNROLL
     for (int32_t i = taps->segments; i > 0; i--) {
         const int8_t *x = segment;
@@ -47,10 +48,10 @@ static EP_NOINLINE void add_four(const window *taps, const int8_t *weight, uint3
     sums[0] = sum_0, sums[1] = sum_1, sums[2] = sum_2, sums[3] = sum_3;
 }
 
-static EP_NOINLINE void add_one(const window *taps, const int8_t *weight, uint32_t *sums)
+static EP_NOINLINE void add_one(const window *taps, const int8_t *weight, const int32_t *bias, uint32_t *sums)
 {
     const int8_t *segment = taps->x;
-    uint32_t sum = sums[0];
+    uint32_t sum = (uint32_t)*bias;
     EP_NO_UNROLL
     for (int32_t i = taps->segments; i > 0; i--) {
         const int8_t *x = segment;
@@ -75,19 +76,17 @@ void ep_compute_dense(const ep_dense *dense, const int8_t *x, int32_t pitch, int
     const window taps = {x, pitch, segments, length};
     const int8_t *weight = dense->weight;
     int32_t channel = 0;
+    uint32_t sums[4];
     EP_NO_UNROLL
     for (; channel + 4 <= dense->channels; channel += 4) {
-        const int32_t *bias = dense->bias + channel;
-        uint32_t sums[4] = {(uint32_t)bias[0], (uint32_t)bias[1], (uint32_t)bias[2], (uint32_t)bias[3]};
-        add_four(&taps, weight, sums);
+        add_four(&taps, weight, dense->bias + channel, sums);
         ep_store_outputs(&dense->output, sums, channel, 4, y + channel);
         weight += 4 * segments * length;
     }
     EP_NO_UNROLL
     for (; channel < dense->channels; channel++) {
-        uint32_t sum = (uint32_t)dense->bias[channel];
-        add_one(&taps, weight, &sum);
-        ep_store_outputs(&dense->output, &sum, channel, 1, y + channel);
+        add_one(&taps, weight, dense->bias + channel, sums);
+        ep_store_outputs(&dense->output, sums, channel, 1, y + channel);
         weight += segments * length;
     }
 }

@@ -12,6 +12,7 @@ typedef struct {
     int32_t x_step;       /* from a tap to the next in its row */
     int32_t x_skip;       /* from behind the last tap of a row to the first of the next */
     int32_t weight;       /* offset of the first tap's weights */
+    int32_t weight_step;  /* as x_step */
     int32_t weight_skip;  /* as x_skip */
     int32_t rows;
     int32_t columns;
@@ -19,11 +20,12 @@ typedef struct {
 
 enum { MOST_RECTANGLES = 5 };
 
-static EP_NOINLINE void add_four(const rectangle *taps, const int8_t *x, const int8_t *weight, int32_t step,
-                                 uint32_t *sums)
+/* Add the products of a rectangle's taps to sums `from` for channels x, x + 1, ...: for four, or for one. */
+static EP_NOINLINE void add_four(const rectangle *taps, const int8_t *x, const int8_t *weight, const uint32_t *from,
+                                    uint32_t *sums)
 {
-    const int32_t x_step = taps->x_step;
-    uint32_t sum_0 = sums[0], sum_1 = sums[1], sum_2 = sums[2], sum_3 = sums[3];
+    const int32_t x_step = taps->x_step, step = taps->weight_step;
+    uint32_t sum_0 = from[0], sum_1 = from[1], sum_2 = from[2], sum_3 = from[3];
     EP_NO_UNROLL
     for (int32_t i = taps->rows; i > 0; i--) {
         EP_NO_UNROLL
@@ -41,11 +43,11 @@ static EP_NOINLINE void add_four(const rectangle *taps, const int8_t *x, const i
     sums[0] = sum_0, sums[1] = sum_1, sums[2] = sum_2, sums[3] = sum_3;
 }
 
-static EP_NOINLINE void add_one(const rectangle *taps, const int8_t *x, const int8_t *weight, int32_t step,
-                                uint32_t *sums)
+static EP_NOINLINE void add_one(const rectangle *taps, const int8_t *x, const int8_t *weight, const uint32_t *from,
+                                   uint32_t *sums)
 {
-    const int32_t x_step = taps->x_step;
-    uint32_t sum = *sums;
+    const int32_t x_step = taps->x_step, step = taps->weight_step;
+    uint32_t sum = *from;
     EP_NO_UNROLL
     for (int32_t i = taps->rows; i > 0; i--) {
         EP_NO_UNROLL
@@ -69,17 +71,16 @@ static EP_NOINLINE void compute(const ep_depthwise_conv_2d_op *op, const rectang
     EP_NO_UNROLL
     for (int32_t channel = 0; channel < channels; channel += block) {
         uint32_t sums[4];
+        const uint32_t *from;
         if (channel + block > channels) {
             channel = channels - block; /* the last four, some of them for the second time */
         }
-        EP_NO_UNROLL
-        for (int32_t i = 0; i < block; i++) {
-            sums[i] = (uint32_t)op->bias[channel + i];
-        }
+        from = (const uint32_t *)op->bias + channel;
         EP_NO_UNROLL
         for (const rectangle *taps = part; taps < end; taps++) {
             const int8_t *x = taps->x + channel * taps->channel_step;
-            (block == 4 ? add_four : add_one)(taps, x, op->weight + taps->weight + channel, channels, sums);
+            (block == 4 ? add_four : add_one)(taps, x, op->weight + channel + taps->weight, from, sums);
+            from = sums;
         }
         ep_store_outputs(&op->output, sums, channel, block, y + channel);
     }
@@ -92,7 +93,8 @@ static EP_NOINLINE rectangle *append(const ep_depthwise_conv_2d_op *op, rectangl
     const int32_t rows = end_row - first_row, columns = end_column - first_column;
     if (rows > 0 && columns > 0) {
         const int32_t first = (first_row * op->kernel_columns + first_column) * op->channels;
-        *part++ = (rectangle){zeros, 0, 0, 0, first, (op->kernel_columns - columns) * op->channels, rows, columns};
+        const int32_t skip = (op->kernel_columns - columns) * op->channels;
+        *part++ = (rectangle){zeros, 0, 0, 0, first, op->channels, skip, rows, columns};
     }
     return part;
 }
