@@ -157,7 +157,8 @@ def resolve_compile_settings(model: Path, config_path: Path | None, options: Map
     merged = {**load_config_options(config_path, model), **options}
     if is_tflite_file(model):
         _refuse_network_options(model, options)
-        merged = {name: value for name, value in merged.items() if name not in _NETWORK_OPTIONS} | {"method": "none"}
+        unused = (*_NETWORK_OPTIONS, *_TRAINING_NAMES)
+        merged = {name: value for name, value in merged.items() if name not in unused} | {"method": "none"}
     method = merged.get("method", CompileSettings.method)
     _require_choice("method", method, METHODS)
     for name, (methods, reason) in _METHOD_OPTIONS.items():
