@@ -114,5 +114,6 @@ def make_program_of(layers: list[Layer], seed: int = 0) -> Graph:
 def make_call(graph: Graph, index: int = 0, target: str = "cortex-m4") -> Call:
     """A call of the op at `index`, all rows at once, no tensor a part of another."""
     op = graph.ops[index]
-    x, y = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
-    return Call("layer", op, graph, load_target(target), (x.shape[-1],), y.shape[-1], y.shape[1])
+    y = graph.tensors[op.outputs[0]]
+    strides = tuple(tensor.shape[-1] for name in op.inputs if not (tensor := graph.tensors[name]).is_constant)
+    return Call("layer", op, graph, load_target(target), strides, y.shape[-1], y.shape[1])

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from edgeprune.codegen.kernel import Call, Kernel, Lowered
 from edgeprune.codegen.kernels.dsp_convolution import PackedPairsConvolution
 from edgeprune.codegen.kernels.dsp_depthwise import DspDepthwiseLine, DspDepthwisePlane
+from edgeprune.codegen.kernels.dsp_elementwise import DspElementwise
 from edgeprune.codegen.kernels.dsp_fully_connected import DspFullyConnected
 from edgeprune.codegen.kernels.dsp_pointwise import DspPatches, DspPointwise
 from edgeprune.codegen.kernels.mve_depthwise import MveDepthwiseConv2d, MveDepthwiseTaps
@@ -44,9 +45,9 @@ KERNELS: Mapping[str, tuple[Kernel, ...]] = {
         PortableDepthwiseConv2d(),
     ),
     "fully_connected": (MveFullyConnected(), DspFullyConnected(), PortableFullyConnected()),
-    "add": (MveElementwise(), PortableAdd(), PortableLookup()),
-    "sub": (MveElementwise(), PortableAdd(), PortableLookup()),
-    "mul": (MveElementwise(), PortableMul(), PortableLookup()),
+    "add": (MveElementwise(), DspElementwise(), PortableAdd(), PortableLookup()),
+    "sub": (MveElementwise(), DspElementwise(), PortableAdd(), PortableLookup()),
+    "mul": (MveElementwise(), DspElementwise(), PortableMul(), PortableLookup()),
     "prelu": (PortablePrelu(), PortableLookup()),
     "max_pool_2d": (MvePool(), PortablePool()),
     "average_pool_2d": (MvePool(), PortablePool()),
