@@ -101,7 +101,7 @@ def _emit_run(schedule: Schedule) -> str:
         if unit.segment is not None:
             body.append(f"    run_segment_{number}(input, output, memory);\n")
         else:
-            body.append(_emit_whole_call(schedule, number, unit))
+            body.append(_emit_whole_call(schedule, unit))
     uses_input = f"{''.join(body)}"
     unused = "" if "input" in uses_input else "    (void)input;\n"
     return (
@@ -110,13 +110,13 @@ def _emit_run(schedule: Schedule) -> str:
     )
 
 
-def _emit_whole_call(schedule: Schedule, number: int, unit: Unit) -> str:
+def _emit_whole_call(schedule: Schedule, unit: Unit) -> str:
     step = schedule.program.steps[unit.first]
     fields = [f".x = {_point(schedule, step.inputs[0])}"]
     if len(step.inputs) > 1:
         fields.append(f".x2 = {_point(schedule, step.inputs[1])}")
     fields.append(f".y = {_point_at_output(schedule, step)}")
-    fields += _point_at_workspace(schedule, number, step)
+    fields += _point_at_workspace(schedule, step)
     fields.append(f".y_rows = {count_step_rows(schedule.program, step)}")
     return _emit_call(step, fields, "    ")
 
@@ -125,11 +125,11 @@ def _emit_call(step: Step, fields: Iterable[str], indent: str) -> str:
     return f"{indent}{LAYER_PREFIX}{step.name}(&(ep_call){{{', '.join(fields)}}});\n"
 
 
-def _point_at_workspace(schedule: Schedule, number: int, step: Step) -> list[str]:
+def _point_at_workspace(schedule: Schedule, step: Step) -> list[str]:
     fields = []
     item = schedule.lowered[step.name]
     if item.scratch_bytes:
-        fields.append(f".scratch = memory + {schedule.arena.offsets[f'scratch:{number}']}")
+        fields.append(f".scratch = memory + {schedule.arena.offsets[f'scratch:{step.name}']}")
     if item.state_bytes:
         fields.append(f".state = memory + {schedule.arena.offsets[f'state:{step.name}']}")
     return fields
@@ -184,7 +184,7 @@ def _emit_segment(schedule: Schedule, number: int, segment: Segment) -> str:
         *_emit_slides(schedule, segment),
     ]
     for step in steps:
-        lines += _emit_streamed_step(schedule, number, segment, step)
+        lines += _emit_streamed_step(schedule, segment, step)
     return "\n".join([*lines, "    }", "}", ""])
 
 
@@ -211,14 +211,14 @@ def _nest(function: str, values: list[str]) -> str:
     return text
 
 
-def _emit_streamed_step(schedule: Schedule, number: int, segment: Segment, step: Step) -> Iterator[str]:
+def _emit_streamed_step(schedule: Schedule, segment: Segment, step: Step) -> Iterator[str]:
     progress = segment.progress[step.name]
     goal = f"ep_goal(tick, {segment.ticks}, {progress.slope}, {progress.offset}, {progress.cap})"
     made = f"made_{step.name}"
     yield f"        for (int32_t goal = {goal}; {made} < goal;) {{"
     yield f"            const int32_t rows = ep_least(goal - {made}, {segment.rows_per_call[step.name]});"
     fields = list(_point_at_rows(schedule, segment, step))
-    fields += _point_at_workspace(schedule, number, step)
+    fields += _point_at_workspace(schedule, step)
     fields += [f".y_first = {made}", ".y_rows = rows"]
     yield _emit_call(step, fields, "            ").rstrip("\n")
     yield f"            {made} += rows;"

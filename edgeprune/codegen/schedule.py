@@ -21,7 +21,27 @@ from edgeprune.target import Target
 
 MEMORY_MODES = ("auto", "arena", "streaming")
 CYCLE_LIMITS = {"auto": 1.10, "streaming": 1.15}  # of the whole-map program's modelled cycles
-PACES = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48, 64)  # rows of a segment's last step in each tick
+PACES = (
+    1,
+    2,
+    3,
+    4,
+    6,
+    8,
+    10,
+    12,
+    16,
+    18,
+    20,
+    24,
+    28,
+    30,
+    32,
+    36,
+    40,
+    48,
+    64,
+)  # rows of a segment's last step in each tick
 MAX_TICKS = 512  # of one segment; below this the search stays quick and the tables short
 _REACH = 24  # steps looked at before and after the one that needs the most memory
 _CALL_CYCLES = 45  # of a streamed call beyond the kernel's own: progress, pointers, the call; counted on emitted code
@@ -42,7 +62,7 @@ class Schedule:
     """A program ready to be written down as C.
 
     lowered: by step name. shared: buffer -> the one whose memory it takes. arena: offsets of buffers, and of the
-    scratch ("scratch:<unit>") and state ("state:<step>") memory. cycles: modelled, to compare schedules by.
+    scratch ("scratch:<step>") and state ("state:<step>") memory. cycles: modelled, to compare schedules by.
     """
 
     program: Program
@@ -93,7 +113,7 @@ class Scheduler:
         for segment in segments:
             for step in self.program.steps[segment.first : segment.last + 1]:
                 lowered[step.name] = self._lower(step, segment.rows_per_call[step.name])
-            cycles += segment.ticks * (segment.last - segment.first + 1) * _CALL_CYCLES
+            cycles += segment.calls * _CALL_CYCLES
             cycles += segment.moved_bytes * _MOVE_CYCLES
         cycles += sum(item.cycles for item in lowered.values())
         return units, lowered, round(cycles), self._list_buffers(units, lowered)
@@ -123,22 +143,26 @@ class Scheduler:
         return self._lowered[key]
 
     def _list_buffers(self, units: Sequence[Unit], lowered: Mapping[str, Lowered]) -> tuple[Buffer, ...]:
+        """All memory of the arena, alive from step to step; what outlives a tick of a segment, for all of the segment."""
         lives: dict[str, tuple[int, int]] = {}
         sizes: dict[str, int] = {}
         extra: list[Buffer] = []
-        for number, unit in enumerate(units):
-            steps = self.program.steps[unit.first : unit.last + 1]
-            for step in steps:
+        for unit in units:
+            for number in range(unit.first, unit.last + 1):
+                step = self.program.steps[number]
+                item = lowered[step.name]
                 for name in (*step.inputs, step.output):
                     root = self._shared[self.program.places[name].buffer]
-                    lives[root] = (lives.get(root, (number, number))[0], number)
                     window = unit.segment.windows.get(root) if unit.segment is not None else None
+                    is_passing = unit.segment is None or (window is not None and window.is_transient)
+                    first, last = (number, number) if is_passing else (unit.first, unit.last)
+                    known = lives.get(root, (first, last))
+                    lives[root] = min(known[0], first), max(known[1], last)
                     sizes[root] = window.byte_count if window is not None else self.program.buffer_bytes[root]
-                if lowered[step.name].state_bytes:
-                    extra.append(Buffer(f"state:{step.name}", lowered[step.name].state_bytes, number, number))
-            scratch = max(lowered[step.name].scratch_bytes for step in steps)
-            if scratch:
-                extra.append(Buffer(f"scratch:{number}", scratch, number, number))
+                if item.state_bytes:
+                    extra.append(Buffer(f"state:{step.name}", item.state_bytes, unit.first, unit.last))
+                if item.scratch_bytes:
+                    extra.append(Buffer(f"scratch:{step.name}", item.scratch_bytes, number, number))
         maps = [Buffer(root, sizes[root], *life) for root, life in lives.items() if root not in (INPUT, OUTPUT)]
         return (*maps, *extra)
 
@@ -192,12 +216,13 @@ def _propose(scheduler: Scheduler, schedule: Schedule, segments: tuple[Segment, 
 
 
 def _find_peak(schedule: Schedule) -> Unit:
-    """The unit at which the most bytes are alive."""
+    """The unit with the step at which the most bytes are alive."""
     alive = [
         sum(align(buffer.byte_count) for buffer in schedule.buffers if buffer.first <= number <= buffer.last)
-        for number in range(len(schedule.units))
+        for number in range(len(schedule.program.steps))
     ]
-    return schedule.units[alive.index(max(alive))]
+    peak = alive.index(max(alive))
+    return next(unit for unit in schedule.units if unit.first <= peak <= unit.last)
 
 
 def _list_units(step_count: int, segments: Sequence[Segment]) -> tuple[Unit, ...]:

@@ -4,7 +4,10 @@ A *segment* is a run of steps that all work row by row. Its last step sets the p
 tick. Going backwards, every other step must have made, by the end of tick i, as many rows as its readers need: a linear
 function of i, since windows slide by constant strides,
 
-    rows(i) = min(cap, slope * (i + 1) + offset),      rows(last tick) = cap.
+    rows(i) = max(0, min(cap, slope * (i + 1) + offset)),      rows(last tick) = cap.
+
+The first ticks fill the windows: there are as many of them as it takes for no step to make more than `slope` rows in
+one tick, and in these the last steps make nothing.
 
 A tensor that nobody outside the segment reads lives in a window: the rows from the first that a reader still needs to
 the last that has been made. At the start of a tick what is no longer needed slides out (runtime/ep_stream.h). How many
@@ -40,6 +43,7 @@ class Window:
     """A buffer of which only some rows exist.
 
     rows: how many it holds at most. row_bytes: columns x stride. writers, readers: names of steps.
+    is_transient: no row outlives the tick in which it was made, so that the memory is free before and after.
     """
 
     buffer: str
@@ -47,6 +51,7 @@ class Window:
     row_bytes: int
     writers: tuple[str, ...]
     readers: tuple[str, ...]
+    is_transient: bool
 
     @property
     def byte_count(self) -> int:
@@ -59,7 +64,7 @@ class Segment:
 
     pace: rows of the last step in each tick. progress, row_windows: by step name. windows: by buffer.
     rows_per_call: the most rows that a step is asked for at once; a longer stretch is asked for in several calls.
-    moved_bytes: what sliding moves in one inference.
+    moved_bytes: what sliding moves in one inference. calls: of kernels, in one inference.
     """
 
     first: int
@@ -71,6 +76,7 @@ class Segment:
     windows: Mapping[str, Window]
     rows_per_call: Mapping[str, int]
     moved_bytes: int
+    calls: int
 
 
 def count_step_rows(program: Program, step: Step) -> int:
@@ -96,11 +102,17 @@ def plan_segment(program: Program, shared: Mapping[str, str], first: int, last: 
     progress = _find_progress(program, flow, row_windows, pace, ticks)
     if progress is None:
         return None
+    filling = max(-(-item.offset // item.slope) for item in progress.values())  # of the last step it is 0
+    ticks += filling
+    progress = {
+        name: Progress(item.slope, item.offset - item.slope * filling, item.cap) for name, item in progress.items()
+    }
     windows, moved = _size_windows(program, flow, row_windows, progress, ticks)
     rows_per_call = {
         step.name: max(1, min(progress[step.name].slope, count_step_rows(program, step))) for step in steps
     }
-    return Segment(first, last, pace, ticks, progress, row_windows, windows, rows_per_call, moved)
+    calls = sum(-(-progress[name].cap // rows) for name, rows in rows_per_call.items())
+    return Segment(first, last, pace, ticks, progress, row_windows, windows, rows_per_call, moved, calls)
 
 
 class _Flow:
@@ -191,6 +203,7 @@ def _size_windows(
     for root in flow.windowed:
         writers, readers = flow.writers[root], flow.readers[root]
         rows = first = 0
+        is_transient = True
         for tick in range(ticks):
             made = [progress[step.name].rows(tick - 1, ticks) for step in writers]
             needed = [
@@ -199,10 +212,11 @@ def _size_windows(
             start = max(first, min(*needed, *made) if tick else 0)
             if start > first:
                 moved += (max(made) - start) * flow.row_bytes(root)
+            is_transient = is_transient and start == max(made)
             first = start
             rows = max(rows, max(progress[step.name].rows(tick, ticks) for step in writers) - first)
         names = tuple(step.name for step in writers), tuple(step.name for step in readers)
-        windows[root] = Window(root, rows, flow.row_bytes(root), *names)
+        windows[root] = Window(root, rows, flow.row_bytes(root), *names, is_transient)
     return windows, moved
 
 
