@@ -12,8 +12,8 @@ import pytest
 hypothesis.settings.register_profile("edgeprune", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("edgeprune")
 
-# `make install` brings tflite-micro, `make extras` all the others.
-REQUIRED_IN_CI = ("tflite-micro",)
+# `make install` brings tflite-micro, CI's image qemu and gcc for Arm, `make extras` all the others.
+REQUIRED_IN_CI = ("tflite-micro", "qemu-system-arm", "arm-none-eabi-gcc")
 NOT_INSTALLED = "is not installed"
 
 

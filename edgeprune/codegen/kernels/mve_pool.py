@@ -54,8 +54,7 @@ class MvePool(Kernel):
                 "act_max": act_max,
             },
             sources=("ep_mve_pool.c",),
-            cycles=call.y.pixels
-            * (40 + blocks * (20 + kernel[0] * (4 + 7 * kernel[1])) + averages * 9 * call.x.channels),
+            cycles=call.y.pixels * (40 + blocks * (20 + kernel[0] * (4 + 7 * kernel[1])) + dividing),
         )
 
 

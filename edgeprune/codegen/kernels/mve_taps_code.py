@@ -1,4 +1,4 @@
-"""Generated assembly: pixels of a depthwise convolution, 16 channels at a time (runtime/ep_mve_taps.h, ep_mve_taps_run).
+"""Generated assembly: pixels of a depthwise convolution, 16 channels at a time (runtime/ep_mve_taps.h).
 
 VMULLB and VMULLT make 16 products of int8, each of 16 bits. The sum of two taps' products still fits an int16; then it
 is widened and added to sums of 32 bits: 22 instructions for 2 taps x 16 channels, where 4 lanes of 32 bits at a time
@@ -22,8 +22,8 @@ def generate_taps(form: int) -> Assembly:
     x, y, pixels = (at("sp", 64 + 4 * word) for word in range(3))  # the frame lies above what vpush has pushed
     code.enter(frame_bytes=12)
     code("vpush", "{d8-d15}")
-    for source, place in ((_X, x), (_Y, y), (_PIXELS, pixels)):
-        code("ldr", "r1", at("r0", source))
+    for word, place in ((_X, x), (_Y, y), (_PIXELS, pixels)):
+        code("ldr", "r1", at("r0", word))
         code("str", "r1", place)
     code.label("pixel")
     code("ldr", "r1", at("r0", _WEIGHT))
@@ -53,8 +53,8 @@ def generate_taps(form: int) -> Assembly:
     code("vmullt.s8", "q0", "q0", "q1")
     code("vadd.i16", "q3", "q3", "q0")
     # channel 4 * lane + v is in q(4 + v)
-    for part, source, sums in (("b", "q2", "q4"), ("b", "q3", "q5"), ("t", "q2", "q6"), ("t", "q3", "q7")):
-        code(f"vmovl{part}.s16", "q0", source)
+    for half, source, sums in (("b", "q2", "q4"), ("b", "q3", "q5"), ("t", "q2", "q6"), ("t", "q3", "q7")):
+        code(f"vmovl{half}.s16", "q0", source)
         code("vadd.i32", sums, sums, "q0")
     code("le", "lr", code.local("pair"))
     for part in range(4):
@@ -66,9 +66,9 @@ def generate_taps(form: int) -> Assembly:
         if form != CLAMPED:
             code("vshr.s32", "q2", f"q{4 + v}", "#31")
             code("vadd.i32", f"q{4 + v}", f"q{4 + v}", "q2")
-        if v:  # VRSHL looks at the lowest byte of a lane only
+        if v > 0:  # VRSHL looks at the lowest byte of a lane only
             code("vshr.u32", "q1", "q0", f"#{8 * v}")
-        code("vrshl.s32", f"q{4 + v}", f"q{4 + v}", "q1" if v else "q0")
+        code("vrshl.s32", f"q{4 + v}", f"q{4 + v}", "q1" if v > 0 else "q0")
     code("ldrd", "r2", "r4", at("r0", _LIMITS))
     code("vqmovnb.s32", "q4", "q4")
     code("vqmovnt.s32", "q4", "q6")
