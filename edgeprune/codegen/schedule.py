@@ -143,7 +143,7 @@ class Scheduler:
         return self._lowered[key]
 
     def _list_buffers(self, units: Sequence[Unit], lowered: Mapping[str, Lowered]) -> tuple[Buffer, ...]:
-        """All memory of the arena, alive from step to step; what outlives a tick of a segment, for all of the segment."""
+        """All memory of the arena, by step; what outlives a tick of a segment is alive for all of the segment."""
         lives: dict[str, tuple[int, int]] = {}
         sizes: dict[str, int] = {}
         extra: list[Buffer] = []
