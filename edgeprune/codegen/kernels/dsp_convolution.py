@@ -40,7 +40,8 @@ class Slide:
     """A layer along its sliding axis.
 
     taps: of a line (the most of any phase); kernel_rows: of the outer axis. phases: the stride; dilation: of the taps.
-    pad: values before the first one, of the sliding axis; pad_rows: rows, of the outer axis.
+    extent: positions from an output's first tap to its last. pad: positions before the first one, of the sliding axis;
+    pad_rows: rows, of the outer axis.
     x_rows, outputs, y_rows: the outer axis's input rows, outputs of a row, and output rows that one call computes.
     calls: how many calls an inference takes.
     """
@@ -51,6 +52,7 @@ class Slide:
     phases: int
     dilation: int
     stride_rows: int
+    extent: int
     pad: int
     pad_rows: int
     x_channels: int
@@ -229,7 +231,9 @@ class PackedPairsConvolution(Kernel):
             "pad_rows": slide.pad_rows,
             "phases": slide.phases,
             "dilation": slide.dilation,
-            "pad": slide.pad + slide.taps % 2 * slide.phases * slide.dilation,  # the leading zero tap
+            "pad": slide.pad,
+            "lead": slide.taps % 2 * slide.phases * slide.dilation,
+            "extent": slide.extent,
             "tile_rows": plan.tile.rows,
             "tile_outputs": plan.tile.outputs,
             "x_words": plan.x_words_at,
@@ -271,6 +275,7 @@ def _find_slide(call: Call) -> Slide | None:
         phases=stride[axis],
         dilation=dilation[axis],
         stride_rows=stride[outer],
+        extent=(kernel[axis] - 1) * dilation[axis] + 1,
         pad=pads[axis][0],
         pad_rows=pads[outer][0],
         x_channels=call.x.channels,

@@ -16,7 +16,8 @@ typedef struct {
     int32_t y_row_bytes;
     int32_t x_first_row; /* the outer row that the tile's first line is taken from; may lie in the padding */
     int32_t x_first;     /* the position along the sliding axis of the first value of phase 0; likewise */
-    int32_t x_size;      /* positions along the sliding axis */
+    int32_t x_begin;     /* the positions that the outputs need and that exist; others may not be in memory */
+    int32_t x_end;
     int32_t rows;        /* output rows */
     int32_t outputs;     /* of each row */
 } tile;
@@ -61,8 +62,8 @@ static void pack_phase(const ep_dsp_conv_op *op, const tile *t, const int8_t *ro
     const int32_t width = t->outputs / BLOCK_OUTPUTS * PAIRS + PAIRS + op->tap_pairs - 1;
     for (int32_t i = 0; i < width; i++, position += 2 * spacing) {
         const int8_t *a = padding, *b = padding;
-        if (row != NULL && position >= 0 && position + spacing < t->x_size && op->x_channels < 4) {
-            int32_t count = (t->x_size - spacing - position + 2 * spacing - 1) / (2 * spacing);
+        if (row != NULL && position >= t->x_begin && position + spacing < t->x_end && op->x_channels < 4) {
+            int32_t count = (t->x_end - spacing - position + 2 * spacing - 1) / (2 * spacing);
             count = count < width - i ? count : width - i;
             const int8_t *x = row + position * op->x_stride;
             for (int32_t channel = 0; channel < op->x_channels; channel++) {
@@ -72,10 +73,10 @@ static void pack_phase(const ep_dsp_conv_op *op, const tile *t, const int8_t *ro
             position += (count - 1) * 2 * spacing;
             continue;
         }
-        if (row != NULL && position >= 0 && position < t->x_size) {
+        if (row != NULL && position >= t->x_begin && position < t->x_end) {
             a = row + position * op->x_stride;
         }
-        if (row != NULL && position + spacing >= 0 && position + spacing < t->x_size) {
+        if (row != NULL && position + spacing >= t->x_begin && position + spacing < t->x_end) {
             b = row + (position + spacing) * op->x_stride;
         }
         pack_pixels(a, b, words + i, step, op->x_channels);
@@ -115,21 +116,26 @@ static void run_tile(const ep_dsp_conv_op *op, const tile *t, uint32_t *scratch)
     }
 }
 
-/* All rows of a tile's height, `outputs` from the position `first` of the sliding axis on; y: at that output. */
-static void run_strip(const ep_dsp_conv_op *op, tile *t, int32_t first, int32_t count, int32_t row, int32_t rows,
-                      int8_t *y, uint32_t *scratch)
+/* Rows `row` to `row + rows` of a tile's height: `count` outputs of each, from position `first` of the sliding axis on.
+ * size: positions of x along it; y: where the first output goes. */
+static void run_strip(const ep_dsp_conv_op *op, tile *t, int32_t size, int32_t first, int32_t count, int32_t row,
+                      int32_t rows, int8_t *y, uint32_t *scratch)
 {
-    const int32_t y_step = op->y_stride * op->dilation;
+    const int32_t spacing = op->phases * op->dilation;
+    t->rows = rows;
+    t->x_first_row = row * op->stride_rows - op->pad_rows;
     while (count > 0) {
+        const int32_t begin = first * op->phases - op->pad;
         t->outputs = count < op->tile_outputs ? count : op->tile_outputs;
-        t->x_first = first * op->phases - op->pad;
+        const int32_t end = begin + (t->outputs - 1) * spacing + op->extent;
+        t->x_first = begin - op->lead;
+        t->x_begin = begin > 0 ? begin : 0;
+        t->x_end = end < size ? end : size;
         t->y = y;
-        t->rows = rows;
-        t->x_first_row = row * op->stride_rows - op->pad_rows;
         run_tile(op, t, scratch);
         first += t->outputs * op->dilation;
         count -= t->outputs;
-        y += t->outputs * y_step;
+        y += t->outputs * op->dilation * op->y_stride;
     }
 }
 
@@ -144,21 +150,20 @@ void ep_dsp_conv(const ep_dsp_conv_op *op, const ep_call *call)
     t.x_row_bytes = op->x_columns * op->x_stride;
     t.y_row_bytes = op->y_columns * op->y_stride;
     t.x = call->x - call->x_first * t.x_row_bytes;
+    const int32_t dilation = op->dilation; /* so many strips lie between one another */
     if (op->slides_on_rows) {
-        t.x_size = op->x_rows;
-        for (int32_t i = 0; i < op->dilation && i < call->y_rows; i++) {
-            int32_t count = (call->y_rows - i + op->dilation - 1) / op->dilation;
-            run_strip(op, &t, call->y_first + i, count, 0, 1, call->y + i * op->y_stride, scratch);
+        for (int32_t i = 0; i < dilation && i < call->y_rows; i++) {
+            run_strip(op, &t, op->x_rows, call->y_first + i, (call->y_rows - i + dilation - 1) / dilation, 0, 1,
+                      call->y + i * op->y_stride, scratch);
         }
         return;
     }
-    t.x_size = op->x_columns;
     int8_t *y = call->y;
     for (int32_t done = 0; done < call->y_rows; done += op->tile_rows, y += op->tile_rows * t.y_row_bytes) {
-        int32_t rows = call->y_rows - done < op->tile_rows ? call->y_rows - done : op->tile_rows;
-        for (int32_t i = 0; i < op->dilation && i < op->y_columns; i++) {
-            int32_t count = (op->y_columns - i + op->dilation - 1) / op->dilation;
-            run_strip(op, &t, i, count, call->y_first + done, rows, y + i * op->y_stride, scratch);
+        const int32_t rows = call->y_rows - done < op->tile_rows ? call->y_rows - done : op->tile_rows;
+        for (int32_t i = 0; i < dilation && i < op->y_columns; i++) {
+            run_strip(op, &t, op->x_columns, i, (op->y_columns - i + dilation - 1) / dilation, call->y_first + done,
+                      rows, y + i * op->y_stride, scratch);
         }
     }
 }

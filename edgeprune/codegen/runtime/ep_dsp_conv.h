@@ -36,7 +36,9 @@ typedef struct {
     int16_t pad_rows;
     int16_t phases;   /* stride along the sliding axis */
     int16_t dilation; /* along the sliding axis */
-    int16_t pad;      /* along the sliding axis, before the first position that a packed line holds */
+    int16_t pad;      /* along the sliding axis */
+    int16_t lead;     /* positions before the first tap that a line begins with: an odd number of taps is led by a zero */
+    int16_t extent;   /* positions from an output's first tap to its last, both included */
     int16_t tile_rows;
     int16_t tile_outputs;
     int16_t x_words;  /* offsets of the packed x and of the padding's pixel in the scratch */
