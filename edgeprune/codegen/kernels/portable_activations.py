@@ -28,12 +28,11 @@ class PortableClamp(Kernel):
         if not is_same_quant(call.inputs[0], call.output):
             return None
         least, most = describe_operands(call).stored_range(call.op.kind)
-        x = split_pixels(call.inputs[0])
         return Lowered(
             kernel="portable clamp",
             function="ep_clamp",
             fields={**_pixel_fields(call), "act_min": least, "act_max": most},
-            cycles=SETUP_CYCLES + x.pixels * 8 + x.pixels * x.channels * 9,
+            cycles=_count_cycles(call, 3.5 if call.target.dsp else 11),
             sources=("ep_clamp.c",),
             in_place=(0,),
         )
@@ -51,12 +50,11 @@ class PortableLookup(Kernel):
             tensor.element_count != 1 for tensor in call.inputs if tensor.is_constant
         ):
             return None
-        area = split_pixels(x)
         return Lowered(
             kernel="portable table",
             function="ep_lookup",
             fields={"table": f"{call.name}_table", **_pixel_fields(call)},
-            cycles=SETUP_CYCLES + area.pixels * 14 + area.pixels * area.channels * 5,
+            cycles=_count_cycles(call, 5.5),
             constants=(Constant(f"{call.name}_table", "int8_t", np.roll(tabulate(call), -128)),),  # 0..127, -128..-1
             sources=("ep_lookup.c",),
             in_place=(0,),
@@ -83,6 +81,14 @@ def _pixel_fields(call: Call) -> dict[str, int | str]:
     # a tensor of another rank than 3 or 4 is one run of bytes
     strides = (call.x_strides[0], call.y_stride) if len(call.output.shape) in (3, 4) else (x.channels, x.channels)
     return {"columns": x.columns, "channels": x.channels, "x_stride": strides[0], "y_stride": strides[1]}
+
+
+def _count_cycles(call: Call, per_value: float) -> int:
+    """Modelled cycles of a function of each value; a map without gaps is one run."""
+    fields = _pixel_fields(call)
+    is_flat = fields["x_stride"] == fields["y_stride"] == fields["channels"]
+    runs = 1 if is_flat else split_pixels(call.output).pixels
+    return round(SETUP_CYCLES + runs * 14 + call.output.element_count * per_value)
 
 
 class PortableSoftmax(Kernel):

@@ -63,7 +63,7 @@ def _lower_copy(call: Call, fields: dict[str, int | str], function: str = "ep_co
     bare = {name.removeprefix("copy."): value for name, value in fields.items() if isinstance(value, int)}
     runs = bare["rows"] * bare["outer"] * bare["middle"]
     is_run = bare["x_inner"] == bare["y_inner"] == 1
-    per_byte = (2 if call.target.architecture in _UNALIGNED else 6) if is_run else 10
+    per_byte = (2 if call.target.architecture in _UNALIGNED else 6) if is_run else 13
     return Lowered(
         kernel="portable",
         function=function,
@@ -114,7 +114,7 @@ class PortablePad(Kernel):
         if not fit_int16(fill):
             return None
         lowered = _lower_copy(call, {f"copy.{name}": value for name, value in copy.items()} | fill, "ep_pad")
-        return _add_cycles(lowered, round(y.pixels * (10 + 2.6 * y.channels)))
+        return _add_cycles(lowered, round(y.pixels * (15 + 1.6 * y.channels)))
 
 
 class PortableReshape(Kernel):

@@ -11,16 +11,21 @@ void ep_lookup(const ep_lookup_op *op, const ep_call *call)
         channels *= pixels;
         pixels = 1;
     }
+    EP_NO_UNROLL
     for (; pixels > 0; pixels--) {
-        int32_t i = 0;
-        for (; i + 4 <= channels; i += 4) {
-            y[i] = table[(uint8_t)x[i]];
-            y[i + 1] = table[(uint8_t)x[i + 1]];
-            y[i + 2] = table[(uint8_t)x[i + 2]];
-            y[i + 3] = table[(uint8_t)x[i + 3]];
+        const int8_t *from = x, *const end = x + channels;
+        int8_t *to = y;
+        EP_NO_UNROLL
+        for (; end - from >= 4; from += 4) {
+            to[0] = table[(uint8_t)from[0]];
+            to[1] = table[(uint8_t)from[1]];
+            to[2] = table[(uint8_t)from[2]];
+            to[3] = table[(uint8_t)from[3]];
+            to += 4;
         }
-        for (; i < channels; i++) {
-            y[i] = table[(uint8_t)x[i]];
+        EP_NO_UNROLL
+        for (; from != end; from++) {
+            *to++ = table[(uint8_t)*from];
         }
         x += op->x_stride;
         y += op->y_stride;

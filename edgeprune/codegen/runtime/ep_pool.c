@@ -4,6 +4,7 @@
 #include "ep_pool.h"
 #include "ep_divide.h"
 #include "ep_fixed_point.h"
+#include "ep_select.h"
 #include "ep_window.h"
 
 /* The part of a window that lies inside the map. */
@@ -72,22 +73,12 @@ static inline int32_t find_larger(int32_t a, int32_t b)
 }
 
 #ifdef __ARM_FEATURE_DSP
-/* Four bytes at once: SSUB8 notes in which of them a >= b, SEL picks by that. */
-static inline uint32_t select_larger(uint32_t a, uint32_t b)
-{
-    uint32_t larger;
-    __asm__("ssub8 %0, %1, %2\n\tsel %0, %1, %2" : "=&r"(larger) : "r"(a), "r"(b) : "cc");
-    return larger;
-}
-
 static void find_maximum_of_four(const ep_pool_op *op, const window *taps, const int8_t *x, int8_t *y)
 {
     const int32_t stride = op->x_stride;
-    const uint32_t highest = (uint8_t)op->act_max * 0x01010101u;
-    uint32_t most = (uint8_t)op->act_min * 0x01010101u, values;
-    EP_FOR_EACH_TAP((__builtin_memcpy(&values, x, 4), most = select_larger(most, values)))
-    /* the smaller of two is what is left when the larger is taken from both */
-    most ^= highest ^ select_larger(most, highest);
+    uint32_t most = ep_spread(op->act_min), values;
+    EP_FOR_EACH_TAP((__builtin_memcpy(&values, x, 4), most = ep_select_larger(most, values)))
+    most = ep_select_smaller(most, ep_spread(op->act_max));
     __builtin_memcpy(y, &most, 4);
 }
 #else

@@ -9,6 +9,7 @@ static int32_t invert_one_plus(int32_t a)
 {
     const int32_t half = (int32_t)(((uint32_t)a + 0x80000000u) >> 1); /* (1 + a) / 2 in F0 */
     int32_t x = 1515870810 + ep_multiply_high(half, -1010580540);     /* 48/17 - 32/17 * half in F2 */
+    EP_NO_UNROLL
     for (int32_t i = 0; i < 3; i++) {
         x += 4 * ep_multiply_high(x, ((int32_t)1 << 29) - ep_multiply_high(half, x));
     }
@@ -18,21 +19,25 @@ static int32_t invert_one_plus(int32_t a)
 static void normalize(const ep_softmax_op *op, const int8_t *x, int8_t *y)
 {
     int32_t largest = -128, sum = 0, shift = 35; /* 31 - 8 bits, and 12: the sum is in F12 */
+    EP_NO_UNROLL
     for (int32_t i = 0; i < op->channels; i++) {
         largest = x[i] > largest ? x[i] : largest;
     }
+    EP_NO_UNROLL
     for (int32_t i = 0; i < op->channels; i++) {
         const int32_t difference = largest - x[i];
         if (difference < op->count) {
             sum += ep_shift_right(op->powers[difference], 11, 0); /* to F12 */
         }
     }
+    EP_NO_UNROLL
     while (sum < (int32_t)1 << 30) { /* the largest value alone adds 1 = 2^19 */
         sum *= 2;
         shift--;
     }
     shift--; /* the leading bit stands for 1 */
     const int32_t inverse = invert_one_plus((int32_t)((uint32_t)sum * 2 - 0x80000000u));
+    EP_NO_UNROLL
     for (int32_t i = 0; i < op->channels; i++) {
         const int32_t difference = largest - x[i];
         int32_t value = -128;
@@ -47,6 +52,7 @@ void ep_softmax(const ep_softmax_op *op, const ep_call *call)
 {
     const int8_t *x = call->x + (call->y_first - call->x_first) * op->columns * op->x_stride;
     int8_t *y = call->y;
+    EP_NO_UNROLL
     for (int32_t pixel = call->y_rows * op->columns; pixel > 0; pixel--) {
         normalize(op, x, y);
         x += op->x_stride;

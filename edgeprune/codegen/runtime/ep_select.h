@@ -1,0 +1,31 @@
+/* Four stored values at once, on cores with the DSP extension. SPDX-License-Identifier: 0BSD */
+#ifndef EP_SELECT_H
+#define EP_SELECT_H
+
+#include "ep.h"
+
+#ifdef __ARM_FEATURE_DSP
+
+/* The larger of each two bytes: SSUB8 notes in which of them a >= b, SEL picks by that. */
+static inline uint32_t ep_select_larger(uint32_t a, uint32_t b)
+{
+    uint32_t larger;
+    __asm__("ssub8 %0, %1, %2\n\tsel %0, %1, %2" : "=&r"(larger) : "r"(a), "r"(b) : "cc");
+    return larger;
+}
+
+static inline uint32_t ep_select_smaller(uint32_t a, uint32_t b)
+{
+    uint32_t smaller;
+    __asm__("ssub8 %0, %1, %2\n\tsel %0, %2, %1" : "=&r"(smaller) : "r"(a), "r"(b) : "cc");
+    return smaller;
+}
+
+/* A value in each byte. */
+static inline uint32_t ep_spread(int32_t value)
+{
+    return (uint8_t)value * 0x01010101u;
+}
+
+#endif
+#endif
