@@ -22,8 +22,17 @@ def find_form(scales: LayerScales) -> int:
     return CLAMPED if scales.clamps_negatives else RIGHT
 
 
-def lower_scales(name: str, scales: LayerScales, prefix: str = "") -> tuple[dict[str, int | str], tuple[Constant, ...]]:
-    """The fields of an ep_mve_scales named `<prefix>scales`, and their constants."""
+def lower_scales(
+    name: str, scales: LayerScales, prefix: str = "", shares: bool = False
+) -> tuple[dict[str, int | str], tuple[Constant, ...]]:
+    """The fields of an ep_mve_scales named `<prefix>scales`, and their constants.
+
+    shares: where all channels are scaled alike, four values stand for all.
+    """
+    is_uniform = shares and scales.is_uniform
+    multiplier, shift = scales.multiplier, scales.shift
+    if is_uniform:
+        multiplier, shift = (np.repeat(values[:1], 4) for values in (multiplier, shift))
     fields: dict[str, int | str] = {
         f"{prefix}scales.multiplier": f"{name}_multiplier",
         f"{prefix}scales.shift": f"{name}_shift",
@@ -31,22 +40,23 @@ def lower_scales(name: str, scales: LayerScales, prefix: str = "") -> tuple[dict
         f"{prefix}scales.act_min": scales.act_min,
         f"{prefix}scales.act_max": scales.act_max,
         f"{prefix}scales.form": find_form(scales),
+        f"{prefix}scales.is_uniform": int(is_uniform),
     }
     constants = (
-        Constant(f"{name}_multiplier", "int32_t", scales.multiplier.astype(np.int32)),
-        Constant(f"{name}_shift", "int8_t", scales.shift.astype(np.int8)),
+        Constant(f"{name}_multiplier", "int32_t", multiplier.astype(np.int32)),
+        Constant(f"{name}_shift", "int8_t", shift.astype(np.int8)),
     )
     return fields, constants
 
 
 def lower_dot(
-    name: str, weight: np.ndarray, scales: LayerScales, groups: int = 1
+    name: str, weight: np.ndarray, scales: LayerScales, groups: int = 1, shares: bool = False
 ) -> tuple[dict[str, int | str], tuple[Constant, ...]]:
     """The fields of an ep_mve_layer named `layer`, and their constants.
 
-    weight: int8 (output channels of all groups, length), as it is to lie in memory.
+    weight: int8 (output channels of all groups, length), as it is to lie in memory. shares: of lower_scales.
     """
-    fields, constants = lower_scales(name, scales, "layer.")
+    fields, constants = lower_scales(name, scales, "layer.", shares)
     bias = np.concatenate([scales.bias, np.zeros(_BIASES_BEYOND, np.int64)]).astype(np.int32)
     channels, length = weight.shape
     return (
@@ -168,7 +178,7 @@ class MveFullyConnected(Kernel):
             return None
         weight = call.inputs[1].data
         assert weight is not None
-        fields, constants = lower_dot(call.name, weight, scale_layer(call))
+        fields, constants = lower_dot(call.name, weight, scale_layer(call), shares=True)
         return Lowered(
             kernel="Helium fully connected",
             function="ep_mve_fc",

@@ -5,7 +5,7 @@
  * that neither weights nor patches need padding. The assembly is the same for gcc and clang. */
 #include "ep_mve_dot.h"
 
-#define EP_ASM_FUNCTION(name)                                                                                         \
+#define EP_ASM_FUNCTION(name)                                                                                          \
     ".syntax unified\n.thumb\n.section .text." #name ",\"ax\",%progbits\n.balign 4\n.global " #name                    \
     "\n.type " #name ",%function\n.thumb_func\n" #name ":\n"
 #define EP_ASM_END(name) ".size " #name ", . - " #name "\n.text\n"
@@ -132,7 +132,19 @@ __asm__(EP_ASM_FUNCTION(ep_mve_dot_1x4)
     "vmax.s32 q2, q2, q6\n"                                                                                            \
     "vmin.s32 q2, q2, q7\n"                                                                                            \
     "vstrb.32 q2, [r4], #4\n"
-#define EP_ASM_REQUANTIZE(name, outputs)                                                                               \
+#define EP_ASM_SCALES_3                                                                                                \
+    "vldrw.u32 q0, [r2], #16\n"                                                                                        \
+    "vldrb.s32 q1, [r3], #4\n"
+#define EP_ASM_SCALES_1                                                                                                \
+    "vldrw.u32 q0, [r2]\n"                                                                                             \
+    "add r2, r2, r5\n"                                                                                                 \
+    "vldrb.s32 q1, [r3]\n"                                                                                             \
+    "add r3, r3, r6\n"
+#define EP_ASM_STEPS_3                                                                                                 \
+    "add r8, r1, #256\n"                                                                                               \
+    "add r9, r1, #512\n"
+#define EP_ASM_STEPS_1 "ldrd r5, r6, [r0, #40]\n"
+#define EP_ASM_REQUANTIZE(name, pixels, outputs)                                                                       \
     __asm__(EP_ASM_FUNCTION(name)                                                                                      \
             "push {r4-r10, lr}\n"                                                                                      \
             "vpush {d8-d15}\n"                                                                                         \
@@ -140,23 +152,21 @@ __asm__(EP_ASM_FUNCTION(ep_mve_dot_1x4)
             "ldrd r8, r9, [r0, #32]\n"                                                                                 \
             "vdup.32 q6, r8\n"                                                                                         \
             "vdup.32 q7, r9\n"                                                                                         \
-            "add r8, r1, #256\n"                                                                                       \
-            "add r9, r1, #512\n"                                                                                       \
+            EP_ASM_STEPS_##pixels                                                                                      \
             "dlstp.32 lr, r7\n"                                                                                        \
             "1:\n"                                                                                                     \
-            "vldrw.u32 q0, [r2], #16\n"                                                                                \
-            "vldrb.s32 q1, [r3], #4\n" outputs "letp lr, 1b\n"                                                         \
+            EP_ASM_SCALES_##pixels outputs "letp lr, 1b\n"                                                             \
             "vpop {d8-d15}\n"                                                                                          \
             "pop {r4-r10, pc}\n" EP_ASM_END(name))
 
-EP_ASM_REQUANTIZE(ep_mve_requantize_3_clamped,
+EP_ASM_REQUANTIZE(ep_mve_requantize_3_clamped, 3,
                   EP_ASM_OUTPUT("r1", "r4", "") EP_ASM_OUTPUT("r8", "r5", "") EP_ASM_OUTPUT("r9", "r6", ""));
-EP_ASM_REQUANTIZE(ep_mve_requantize_3_right,
+EP_ASM_REQUANTIZE(ep_mve_requantize_3_right, 3,
                   EP_ASM_OUTPUT("r1", "r4", EP_ASM_TIES) EP_ASM_OUTPUT("r8", "r5", EP_ASM_TIES)
                       EP_ASM_OUTPUT("r9", "r6", EP_ASM_TIES));
-EP_ASM_REQUANTIZE(ep_mve_requantize_1_clamped, EP_ASM_OUTPUT("r1", "r4", ""));
-EP_ASM_REQUANTIZE(ep_mve_requantize_1_right, EP_ASM_OUTPUT("r1", "r4", EP_ASM_TIES));
-EP_ASM_REQUANTIZE(ep_mve_requantize_1_any, EP_ASM_OUTPUT_ANY);
+EP_ASM_REQUANTIZE(ep_mve_requantize_1_clamped, 1, EP_ASM_OUTPUT("r1", "r4", ""));
+EP_ASM_REQUANTIZE(ep_mve_requantize_1_right, 1, EP_ASM_OUTPUT("r1", "r4", EP_ASM_TIES));
+EP_ASM_REQUANTIZE(ep_mve_requantize_1_any, 1, EP_ASM_OUTPUT_ANY);
 
 static void requantize(ep_mve_outputs *outputs, int32_t pixels, int32_t form) {
     if (form == EP_MVE_ANY) {
@@ -210,7 +220,11 @@ static void run_tile(const ep_mve_layer *layer, const int8_t *x, int32_t x_step,
     ep_mve_dot dot = {x,    x, x, layer->weight, layer->bias, sums, sums + (channels & -width), layer->length,
                       layer->length};
     ep_mve_outputs outputs = {sums,     layer->scales.multiplier, layer->scales.shift,   y, y, y,
-                              channels, layer->scales.zero,       layer->scales.act_min, layer->scales.act_max};
+                              channels, layer->scales.zero,       layer->scales.act_min, layer->scales.act_max,
+                              16,       4};
+    if (layer->scales.is_uniform) {
+        outputs.multiplier_step = outputs.shift_step = 0;
+    }
     while (pixels > 1) { /* two pixels: the second one twice */
         int32_t third = pixels == 2 ? 1 : 2;
         dot.x0 = x;
@@ -238,8 +252,10 @@ static ep_mve_layer find_channels(const ep_mve_layer *layer, int32_t first, int3
     ep_mve_layer part = *layer;
     part.weight += first * layer->length;
     part.bias += first;
-    part.scales.multiplier += first;
-    part.scales.shift += first;
+    if (!part.scales.is_uniform) {
+        part.scales.multiplier += first;
+        part.scales.shift += first;
+    }
     part.channels = count;
     return part;
 }

@@ -15,7 +15,8 @@ typedef struct {
     int32_t zero;        /* of the output */
     int32_t act_min;
     int32_t act_max;
-    int32_t form; /* EP_MVE_CLAMPED, ... */
+    int32_t form;       /* EP_MVE_CLAMPED, ... */
+    int32_t is_uniform; /* four equal multipliers and shifts stand for all channels: single patches only */
 } ep_mve_scales;
 
 #define EP_MVE_CLAMPED 0 /* right shifts only, and the activation clamps at the zero point: negative ties don't matter */
@@ -53,6 +54,8 @@ typedef struct {
     int32_t zero;
     int32_t act_min;
     int32_t act_max;
+    int32_t multiplier_step; /* bytes to the next four channels' multipliers and shifts: 16 and 4, or 0 and 0 */
+    int32_t shift_step;      /* (single pixels; three take 16 and 4) */
 } ep_mve_outputs;
 
 void ep_mve_requantize_3_clamped(const ep_mve_outputs *outputs);
