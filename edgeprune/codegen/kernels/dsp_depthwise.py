@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeprune.codegen.kernel import Assembly, Call, Constant, Kernel, Lowered
+from edgeprune.codegen.kernel import Call, Constant, Kernel, Lowered
 from edgeprune.codegen.kernels.dsp_depthwise_code import (
     BLOCK_OUTPUTS,
     BLOCK_PAIRS,
@@ -19,10 +19,15 @@ from edgeprune.codegen.kernels.dsp_depthwise_code import (
     Finish,
     LineCode,
     PlaneCode,
+    RecordCode,
+    RowGather,
+    RowPart,
     TapLine,
-    build_gather,
     build_line_code,
+    build_line_gather,
     build_plane_code,
+    build_record_code,
+    build_row_gather,
 )
 from edgeprune.codegen.requantize import fold_smmlar, get_zero_point, scale_layer
 from edgeprune.ops import same_padding
@@ -31,6 +36,8 @@ _LARGEST_RECORDS_BYTES = 4096
 _MOST_TAP_WORDS = 48  # of x words unrolled: bounds the code to about 1 KB
 _LONGEST_PLANE_LINE = 6  # taps whose words stay in registers
 _SPLIT_TAPS = 4
+_RUN_BYTES, _GATHER_BYTES = 32, 36  # of C's ep_dsp_run and ep_dsp_gather
+_MOST_PHASES = 3  # of a stride along the columns
 _USUAL_PLANE_BYTES = 504  # four of them are the scratch of most layers
 _PACKED_GAIN = 0.04  # the part of the time that ready-made words must save
 _PACKED_BYTES = 4096  # and what they may cost
@@ -82,26 +89,25 @@ def _lower_channels(
     lines: list[np.ndarray],
     *,
     plane_bytes: int,
-    record_words: int,
     start_words: int,
-    run: Assembly,
+    run: str,
     output_cycles: float,
-) -> tuple[dict[str, int | str], tuple[Constant, ...], tuple[Assembly, ...], float]:
-    """Fields of C's ep_dsp_channels, their constants and code, and the cycles spent on records in one call."""
+) -> tuple[dict[str, int | str], tuple[Constant, ...], RecordCode, float]:
+    """Fields of C's ep_dsp_channels, their constants, the records' code, its cycles in one call."""
     pairs = _pair_taps(lines)
     channels, words, _ = pairs.shape
-    packing = channels * 9 * words
+    packing = channels * 5 * words
     is_packed = 2 * channels * words <= _PACKED_BYTES and packing > _PACKED_GAIN * output_cycles
-    gather = (build_gather(plane_bytes),) if call.x.channels >= 4 else ()
     if is_packed:
         values = (pairs[:, :, 0] + pairs[:, :, 1] * 2**21) << (not folded.finish.wide)
         weight = Constant(f"{call.name}_weight", "uint32_t", (values & 0xFFFFFFFF).astype(np.uint32).reshape(-1))
     else:
         weight = Constant(f"{call.name}_weight", "int8_t", pairs.astype(np.int8).reshape(-1))
     scale = np.stack([folded.twice_bias, folded.multiplier], axis=1).astype(np.int32).reshape(-1)
+    records = RecordCode(start_words, words, is_packed, folded.finish.wide)
     fields: dict[str, int | str] = {
-        "gather": gather[0].name if gather else 0,
-        "run": run.name,
+        "run": run,
+        "records": records.name,
         "weight": weight.name,
         "scale": f"{call.name}_scale",
         "shift": f"{call.name}_shift",
@@ -110,21 +116,17 @@ def _lower_channels(
         "x_stride": call.x_strides[0],
         "y_stride": call.y_stride,
         "plane_bytes": plane_bytes,
-        "record_words": record_words,
-        "start_words": start_words,
-        "weight_words": words,
+        "record_words": records.words,
         "y_zero_point": get_zero_point(call.output),
         "x_zero_point": get_zero_point(call.inputs[0]),
-        "is_packed": int(is_packed),
-        "is_wide": int(folded.finish.wide),
     }
     constants = (
         weight,
         Constant(f"{call.name}_scale", "int32_t", scale),
         Constant(f"{call.name}_shift", "int8_t", folded.shift.astype(np.int8), alignment=1),
     )
-    record_cycles = channels * (60 + 5 * start_words + (5 if is_packed else 14) * words)
-    return {f"channels.{name}": value for name, value in fields.items()}, constants, (*gather, run), record_cycles
+    record_cycles = channels * (32 + 1.5 * start_words + (2.4 if is_packed else 7) * words)
+    return {f"channels.{name}": value for name, value in fields.items()}, constants, records, record_cycles
 
 
 def _count_records_bytes(call: Call, record_words: int) -> int:
@@ -174,21 +176,23 @@ class DspDepthwiseLine(Kernel):
         per_line = -(-min(longest, call.y.rows) // tile_rows) * dilation[0] * call.y.columns
         block_count = calls * per_line * (min(longest, tile_rows) // BLOCK_OUTPUTS + 1)
         channels_out = call.y.channels
-        block_cycles = 55 + 12 * sum(words) / 2 + BLOCK_OUTPUTS * _count_finish_cycles(folded.finish)
-        values = calls * call.y.columns * (call.rows * stride[0] + kernel_rows * dilation[0] * per_line)
-        work = channels_out * (block_count * block_cycles + calls * per_line * 50) + call.x.channels * values * 3.2
-        fields, constants, assembly, record_cycles = _lower_channels(
+        block_cycles = 31 + 3 * len(filters) + 6 * sum(words) + BLOCK_OUTPUTS * _count_finish_cycles(folded.finish)
+        values = calls * (call.y.columns * call.rows * stride[0] + kernel_rows * per_line)
+        work = channels_out * (block_count * block_cycles + calls * per_line * 47) + call.x.channels * values * 3.1
+        fields, constants, records, record_cycles = _lower_channels(
             call,
             folded,
             filters,
             plane_bytes=plane_bytes,
-            record_words=code.record_words,
             start_words=2 * BLOCK_PAIRS,
-            run=build_line_code(code),
+            run=code.name,
             output_cycles=work / calls,
         )
         before = _count_padding(call, 0, kernel_rows)
+        work_bytes = dilation[0] * (_RUN_BYTES + _GATHER_BYTES * len(filters))
+        gather = build_line_gather(plane_bytes)
         fields |= {
+            "gather": gather.name,
             "x_rows": call.x.rows,
             "columns": call.y.columns,
             "kernel_rows": kernel_rows,
@@ -196,17 +200,17 @@ class DspDepthwiseLine(Kernel):
             "dilation": dilation[0],
             "pad": before,
             "line_words": line_words,
-            "tile_rows": tile_rows,
+            "tile_rows": tile_rows * dilation[0],
         }
         return Lowered(
             kernel="depthwise line, packed pairs",
             function="ep_dsp_depthwise_line",
             fields=fields,
-            cycles=round(work + calls * (record_cycles + (call.x.channels / 4) * per_line * 300 + 100)),
+            cycles=round(work + calls * (record_cycles + (call.x.channels / 4) * per_line * 250 + 200)),
             constants=constants,
-            assembly=assembly,
+            assembly=(gather, build_record_code(records), build_line_code(code)),
             sources=("ep_dsp_depthwise.c",),
-            scratch_bytes=_count_records_bytes(call, code.record_words) + 4 * plane_bytes,
+            scratch_bytes=_count_records_bytes(call, code.record_words) + 4 * plane_bytes + work_bytes,
         )
 
 
@@ -216,7 +220,7 @@ class DspDepthwisePlane(Kernel):
     def lower(self, call: Call) -> Lowered | None:
         folded = _fold(call)
         stride, dilation = call.op.attrs["stride"], call.op.attrs["dilation"]
-        if folded is None or (dilation[1] != 1 and folded.taps.shape[2] > 1):
+        if folded is None or (dilation[1] != 1 and folded.taps.shape[2] > 1) or stride[1] > _MOST_PHASES:
             return None
         _, kernel_rows, kernel_columns = folded.taps.shape
         outputs = call.y.columns
@@ -255,40 +259,54 @@ class DspDepthwisePlane(Kernel):
         loads = sum(3 * -(-code.count_words(line) // 2) + 3 for line in lines)
         sums = unrolled * code.pairs + code.has_tail * sum(line.taps // 2 for line in lines)
         block_cycles = 26 + loads + sums + code.block * _count_finish_cycles(folded.finish)
-        rows_read = call.y.rows * stride[0] + calls * (window_rows - stride[0])
-        work = call.y.channels * (call.y.rows * blocks_per_row * block_cycles + tiles * 60)
-        work += call.x.channels * rows_read * (call.x.columns * 3.1 + 8)
-        fields, constants, assembly, record_cycles = _lower_channels(
+        kept = max(0, window_rows - stride[0])
+        groups = call.x.channels / 4
+        work = call.y.channels * (call.y.rows * blocks_per_row * block_cycles + tiles * 50)
+        work += groups * (call.x.rows + (calls - 1) * kept) * (call.x.columns * 11.5 + 15)
+        work += groups * ((tiles - calls) * kept * row_words * 19 + tiles * 300) + calls * (3 * plane_bytes + 200)
+        fields, constants, records, record_cycles = _lower_channels(
             call,
             folded,
             [folded.taps[:, row, columns] for row in range(kernel_rows) for columns in shape.columns],
             plane_bytes=plane_bytes,
-            record_words=code.record_words,
             start_words=code.start_words,
-            run=build_plane_code(code),
+            run=code.name,
             output_cycles=work / calls,
         )
-        phases = np.array(shape.find_phases(call.x.columns, pad), np.int16)
+        gather = RowGather(
+            shape.find_parts(call.x.columns, pad, outputs),
+            stride[1],
+            call.x_strides[0],
+            call.x.columns * call.x_strides[0],
+            4 * row_words,
+            plane_bytes,
+            get_zero_point(call.inputs[0]),
+        )
+        assembly = [build_record_code(records), build_plane_code(code)]
+        if call.x.channels >= 4:
+            assembly.append(build_row_gather(gather))
         fields |= {
-            "phases": f"{call.name}_phases",
+            "gather": gather.name if call.x.channels >= 4 else 0,
             "x_rows": call.x.rows,
-            "phase_count": len(phases),
             "x_columns": call.x.columns,
             "y_columns": outputs,
+            "kernel_columns": kernel_columns,
             "window_rows": window_rows,
             "stride_rows": stride[0],
             "stride_columns": stride[1],
+            "pad_columns": pad,
             "pad_rows": _count_padding(call, 0, kernel_rows),
             "row_words": row_words,
             "tile_rows": tile_rows,
+            **{f"phase_words[{i}]": words for i, words in enumerate(shape.words[: _MOST_PHASES - 1])},
         }
         return Lowered(
             kernel="depthwise rows, packed pairs",
             function="ep_dsp_depthwise_plane",
             fields=fields,
-            cycles=round(work + calls * (record_cycles + 4 * plane_bytes + 100) + tiles * call.x.channels / 4 * 300),
-            constants=(*constants, Constant(f"{call.name}_phases", "int16_t", phases.reshape(-1), alignment=2)),
-            assembly=assembly,
+            cycles=round(work + calls * record_cycles),
+            constants=constants,
+            assembly=tuple(assembly),
             sources=("ep_dsp_depthwise.c",),
             scratch_bytes=_count_records_bytes(call, code.record_words) + 4 * plane_bytes,
         )
@@ -299,30 +317,32 @@ class _RowShape:
     """How a row of a plane is laid out.
 
     lines: (word offset, taps) of each line of taps of a kernel row. columns: the kernel's columns of each, as slices.
-    starts: the first word of each phase of the stride; words: those of each phase. row_words: of all.
+    starts: the first word of each phase of the stride; words, taps: of each phase. row_words: of all.
     """
 
     lines: tuple[tuple[int, int], ...]
     columns: tuple[slice, ...]
     starts: tuple[int, ...]
     words: tuple[int, ...]
+    taps: tuple[int, ...]
     stride: int
 
     @property
     def row_words(self) -> int:
         return sum(self.words)
 
-    def find_phases(self, x_columns: int, pad: int) -> list[list[int]]:
-        """Per phase with columns in the map: first column, word, head, quads, rest (ep_dsp_depthwise.h)."""
-        phases = []
-        for phase, (start, words) in enumerate(zip(self.starts, self.words, strict=True)):
+    def find_parts(self, x_columns: int, pad: int, outputs: int) -> tuple[RowPart, ...]:
+        """The phases that have columns in the map."""
+        parts = []
+        for phase, (start, taps) in enumerate(zip(self.starts, self.taps, strict=True)):
             before = max(0, -(-(pad - phase) // self.stride))
             column = phase - pad + before * self.stride
-            inside = min(-(-(x_columns - column) // self.stride), 2 * words - before)
+            inside = min(-(-(x_columns - column) // self.stride), outputs + taps - 1 - before)
             if inside > 0:
                 head = before % 2
-                phases.append([column, start + before // 2, head, (inside - head) // 4, (inside - head) % 4])
-        return phases
+                quads, rest = divmod(inside - head, 4)
+                parts.append(RowPart(column, start + before // 2, bool(head), quads, rest))
+        return tuple(parts)
 
 
 def _cut_lines(taps: np.ndarray, stride: int, outputs: int) -> _RowShape:
@@ -332,6 +352,7 @@ def _cut_lines(taps: np.ndarray, stride: int, outputs: int) -> _RowShape:
     columns: list[slice] = []
     starts: list[int] = []
     counts: list[int] = []
+    lengths: list[int] = []
     at = 0
     for phase in range(min(stride, kernel_columns)):
         length = -(-(kernel_columns - phase) // stride)
@@ -346,8 +367,9 @@ def _cut_lines(taps: np.ndarray, stride: int, outputs: int) -> _RowShape:
             columns.append(slice(phase + first * stride, phase + (first + count - 1) * stride + 1, stride))
         starts.append(at)
         counts.append(words)
+        lengths.append(length)
         at += words
-    return _RowShape(tuple(lines), tuple(columns), tuple(starts), tuple(counts), stride)
+    return _RowShape(tuple(lines), tuple(columns), tuple(starts), tuple(counts), tuple(lengths), stride)
 
 
 def _round_plane(plane_bytes: int) -> int:

@@ -14,7 +14,8 @@ As a channel has one filter only, three more things pay:
 - What a channel needs in its loop lies together in a *record* of words in the scratch: where the accumulators start
   (for LDM), then shift, bias, multiplier, offset, then the weights of all lines.
 
-Three functions are generated. `build_gather`: the planes. `build_line_code`: a long line (a series), block by block
+Five functions are generated. `build_line_gather`, `build_row_gather`: the planes. `build_record_code`: the records.
+`build_line_code`: a long line (a series), block by block
 from its end to its start, L carried from block to block; the block at the end stores only what there is.
 `build_plane_code`: rows of a map, in blocks that stand alone: the sum L of the output after the last pair takes an MLA
 for each weight, the lower 32 bits being enough.
@@ -72,37 +73,34 @@ def count_line_bytes(lines: tuple[TapLine, ...]) -> str:
 
 # --- gathering ---
 
-# Fields of C's ep_dsp_gather.
-_G_X, _G_STEP, _G_HEAD, _G_REST, _G_X_ROW = 0, 8, 16, 24, 32
+_G_STEP, _G_FRONT, _G_QUADS, _G_BACK = 8, 16, 24, 32  # fields of C's ep_dsp_gather
 
 
-def build_gather(plane_bytes: int) -> Assembly:
-    """void ep_dsp_gather_<plane_bytes>(ep_dsp_gather *): rows of four channels into planes (ep_dsp_depthwise.h).
+def build_line_gather(plane_bytes: int) -> Assembly:
+    """void ep_dsp_gather_<plane_bytes>(const ep_dsp_gather *): a line of four channels to planes (ep_dsp_depthwise.h).
 
     Registers: r0 x; r1, r2 planes 0 and 2; r3, r8 once and three times the step; r4-r7 pixels; r9-r11 words;
     r12 count; lr padding.
     """
     code = AssemblyBuilder(f"ep_dsp_gather_{plane_bytes}")
+    gather = _Gather(code, plane_bytes)
     code.enter(frame_bytes=4)
     code("str", "r0", at("sp"))
+    code("ldrd", "r12", "r10", at("r0", _G_FRONT))
     code("ldrd", "r3", "lr", at("r0", _G_STEP))
+    code("ldrd", "r0", "r1", at("r0"))
     code("add", "r8", "r3", "r3, lsl #1")
-    code.label("row")
-    code("ldr", "r9", at("sp"))
-    code("ldrd", "r0", "r1", at("r9", _G_X))
-    code("ldrd", "r10", "r12", at("r9", _G_HEAD))
     code("add", "r2", "r1", f"#{2 * plane_bytes}")
+    _fill_planes(gather, "front")
     code("cmp", "r10", "#0")
     code("beq", code.local("body"))
-    code.comment("padding, then a value")
     code("ldr", "r4", at("r0"))
     code("add", "r0", "r0", "r3")
-    for channel in range(4):
-        _extract_byte(code, "r9", "r4", channel)
-        code("add", "r9", "lr", "r9, lsl #21")
-        code("str", "r9", _at_plane(channel, plane_bytes))
-    _step_planes(code, 4)
+    gather.write_head(0)
+    gather.step_planes(4)
     code.label("body")
+    code("ldr", "r9", at("sp"))
+    code("ldr", "r12", at("r9", _G_QUADS))
     code("cmp", "r12", "#0")
     code("beq", code.local("rest"))
     code.label("quads")
@@ -111,68 +109,342 @@ def build_gather(plane_bytes: int) -> Assembly:
     code("ldr", "r6", "[r0, r3, lsl #1]")
     code("ldr", "r7", "[r0, r8]")
     code("add", "r0", "r0", "r3, lsl #2")
-    for channel in range(4):
-        _pack_byte(code, "r9", "r10", "r4", "r5", channel)
-        _pack_byte(code, "r10", "r11", "r6", "r7", channel)
-        code("strd", "r9", "r10", _at_plane(channel, plane_bytes))
-    _step_planes(code, 8)
+    gather.write_quad(0)
+    gather.step_planes(8)
     code("subs", "r12", "r12", "#1")
     code("bne", code.local("quads"))
     code.label("rest")
     code("ldr", "r9", at("sp"))
-    code("ldr", "r12", at("r9", _G_REST))
-    code("lsls", "r12", "r12", "#31")  # bit 1 to the carry, bit 0 to the sign
+    code("ldr", "r12", at("r9", _G_QUADS + 4))
+    code("lsls", "r12", "r12", "#31")  # bit 1 to the carry, bit 0 to the sign; both last until they are asked for
     code("bcc", code.local("single"))
     code("ldr", "r4", at("r0"))
     code("ldr", "r5", "[r0, r3]")
     code("add", "r0", "r0", "r3, lsl #1")
-    for channel in range(4):
-        _pack_byte(code, "r9", "r10", "r4", "r5", channel)
-        code("str", "r9", _at_plane(channel, plane_bytes))
+    gather.write_pair(0)
     code("add", "r1", "r1", "#4")
     code("add", "r2", "r2", "#4")
     code.label("single")
-    code("bpl", code.local("next"))
-    code.comment("a value, then padding")
+    code("bpl", code.local("pad"))
     code("ldr", "r4", at("r0"))
-    for channel in range(4):
-        _extract_byte(code, "r9", "r4", channel)
-        code("add", "r9", "r9", "lr, lsl #21")
-        code("str", "r9", _at_plane(channel, plane_bytes))
-    code.label("next")
+    gather.write_single(0)
+    gather.step_planes(4)
+    code.label("pad")
     code("ldr", "r9", at("sp"))
-    code("ldrd", "r4", "r5", at("r9", _G_X_ROW))
-    code("ldrd", "r0", "r1", at("r9", _G_X))
-    code("ldrd", "r6", "r7", at("r9", _G_REST))
-    code("add", "r0", "r0", "r4")
-    code("add", "r1", "r1", "r5")
-    code("strd", "r0", "r1", at("r9", _G_X))
-    code("subs", "r7", "r7", "#1")
-    code("str", "r7", at("r9", _G_REST + 4))
+    code("ldr", "r12", at("r9", _G_BACK))
+    _fill_planes(gather, "back")
+    code.leave()
+    return code.build(f"void {code.name}(const ep_dsp_gather *gather)")
+
+
+def _fill_planes(gather: _Gather, name: str) -> None:
+    """r12 words of padding."""
+    code = gather.code
+    code("cmp", "r12", "#0")
+    code("beq", code.local(f"{name}_done"))
+    code("add", "r9", "lr", "lr, lsl #21")
+    code.label(name)
+    for channel in range(4):
+        gather.store("r9", channel, 0)
+    gather.step_planes(4)
+    code("subs", "r12", "r12", "#1")
+    code("bne", code.local(name))
+    code.label(f"{name}_done")
+
+
+@dataclass(frozen=True)
+class RowPart:
+    """A phase of a row: padding and a value (head), fours of values, 0 to 3 values (rest), the last with padding.
+
+    column: of the first value. word: in a plane's row, where the first pair goes.
+    """
+
+    column: int
+    word: int
+    head: bool
+    quads: int
+    rest: int
+
+
+@dataclass(frozen=True)
+class RowGather:
+    """Rows of a map to planes. step: pixels from a value to the next. padding: its stored value."""
+
+    parts: tuple[RowPart, ...]
+    step: int
+    x_stride: int
+    x_row_bytes: int
+    row_bytes: int
+    plane_bytes: int
+    padding: int
+
+    @property
+    def name(self) -> str:
+        parts = "_".join(f"{part.column}w{part.word}h{part.head:d}q{part.quads}r{part.rest}" for part in self.parts)
+        sizes = (
+            f"{self.step}x{self.x_stride}_{self.x_row_bytes}_{self.row_bytes}_{self.plane_bytes}p{self.padding + 128}"
+        )
+        return f"ep_dsp_rows_{parts}_{sizes}"
+
+
+_MOST_QUADS_UNROLLED = 2
+
+
+def build_row_gather(rows: RowGather) -> Assembly:
+    """void name(const int8_t *x, uint32_t *words, int32_t rows): from the first row on.
+
+    Registers: r0 x; r1, r2 planes 0 and 2; r3 x in a row; r4-r7 pixels; r8 rows; r9-r11 words; r12 count; lr padding.
+    """
+    code = AssemblyBuilder(rows.name)
+    gather = _Gather(code, rows.plane_bytes)
+    code.enter()
+    code("mov", "r8", "r2")
+    code("add", "r2", "r1", f"#{2 * rows.plane_bytes}")
+    code.load("lr", rows.padding)
+    code.label("row")
+    for number, part in enumerate(rows.parts):
+        _emit_part(gather, rows, part, f"part{number}")
+    code.advance("r0", rows.x_row_bytes, "r9")
+    code("adds", "r1", "r1", f"#{rows.row_bytes}")
+    code("adds", "r2", "r2", f"#{rows.row_bytes}")
+    code("subs", "r8", "r8", "#1")
     code("bne.w", code.local("row"))
     code.leave()
-    return code.build(f"void {code.name}(ep_dsp_gather *gather)")
+    return code.build(f"void {rows.name}(const int8_t *x, uint32_t *words, int32_t rows)")
 
 
-def _at_plane(channel: int, plane_bytes: int) -> str:
-    return at("r1" if channel < 2 else "r2", (channel % 2) * plane_bytes)
+def _emit_part(gather: _Gather, rows: RowGather, part: RowPart, label: str) -> None:
+    code = gather.code
+    pixel = rows.step * rows.x_stride
+    values = part.head + 4 * part.quads + part.rest
+    column, word = part.column * rows.x_stride, 4 * part.word
+    x = "r0"
+    if part.quads > _MOST_QUADS_UNROLLED or column + (values - 1) * pixel > _FURTHEST:
+        code("mov", "r3", "r0")
+        code.advance("r3", column, "r9")
+        x, column = "r3", 0
+
+    def load(count: int) -> None:
+        nonlocal column
+        for register in ("r4", "r5", "r6", "r7")[:count]:
+            code("ldr", register, at(x, column))
+            column += pixel
+
+    def move(distance: int) -> None:
+        nonlocal column
+        if x == "r3":
+            code.advance("r3", distance, "r9")
+            column = 0
+
+    if part.head:
+        load(1)
+        gather.write_head(word)
+        word += 4
+        move(pixel)
+    if part.quads > _MOST_QUADS_UNROLLED:
+        code("mov", "r12", f"#{part.quads}")
+        code.label(label)
+        load(4)
+        gather.write_quad(word)
+        move(4 * pixel)
+        gather.step_planes(8)
+        code("subs", "r12", "r12", "#1")
+        code("bne", code.local(label))
+    else:
+        for _ in range(part.quads):
+            load(4)
+            gather.write_quad(word)
+            word += 8
+            move(4 * pixel)
+    if part.rest >= 2:
+        load(2)
+        gather.write_pair(word)
+        word += 4
+    if part.rest % 2:
+        load(1)
+        gather.write_single(word)
+    if part.quads > _MOST_QUADS_UNROLLED:
+        code("sub", "r1", "r1", f"#{8 * part.quads}")
+        code("sub", "r2", "r2", f"#{8 * part.quads}")
 
 
-def _step_planes(code: AssemblyBuilder, amount: int) -> None:
-    code("adds", "r1", "r1", f"#{amount}")
-    code("adds", "r2", "r2", f"#{amount}")
+@dataclass(frozen=True)
+class _Gather:
+    """Pixels in r4-r7 to words at an offset in each plane. r1, r2: planes 0 and 2; lr: padding; r9-r11 free."""
+
+    code: AssemblyBuilder
+    plane_bytes: int
+
+    def store(self, register: str, channel: int, offset: int) -> None:
+        self.code("str", register, at("r1" if channel < 2 else "r2", (channel % 2) * self.plane_bytes + offset))
+
+    def step_planes(self, amount: int) -> None:
+        self.code("adds", "r1", "r1", f"#{amount}")
+        self.code("adds", "r2", "r2", f"#{amount}")
+
+    def write_head(self, offset: int) -> None:
+        for channel in range(4):
+            self._extract("r9", "r4", channel)
+            self.code("add", "r9", "lr", "r9, lsl #21")
+            self.store("r9", channel, offset)
+
+    def write_single(self, offset: int) -> None:
+        for channel in range(4):
+            self._extract("r9", "r4", channel)
+            self.code("add", "r9", "r9", "lr, lsl #21")
+            self.store("r9", channel, offset)
+
+    def write_pair(self, offset: int) -> None:
+        for channel in range(4):
+            self._pack("r9", "r10", "r4", "r5", channel)
+            self.store("r9", channel, offset)
+
+    def write_quad(self, offset: int) -> None:
+        for channel in range(4):
+            self._pack("r9", "r10", "r4", "r5", channel)
+            self._pack("r10", "r11", "r6", "r7", channel)
+            at_plane = (channel % 2) * self.plane_bytes + offset
+            if at_plane <= _FURTHEST_DOUBLE:
+                self.code("strd", "r9", "r10", at("r1" if channel < 2 else "r2", at_plane))
+            else:
+                self.store("r9", channel, offset)
+                self.store("r10", channel, offset + 4)
+
+    def _extract(self, into: str, word: str, channel: int) -> None:
+        """into = byte `channel` of the word, sign-extended."""
+        if channel == 3:
+            self.code("asr", into, word, "#24")
+        else:
+            self.code("sxtb", into, word, *([f"ror #{8 * channel}"] if channel else []))
+
+    def _pack(self, into: str, free: str, first: str, second: str, channel: int) -> None:
+        """into = the pair of bytes `channel` of two pixels."""
+        self._extract(into, first, channel)
+        self._extract(free, second, channel)
+        self.code("add", into, into, f"{free}, lsl #21")
 
 
-def _extract_byte(code: AssemblyBuilder, into: str, word: str, channel: int) -> None:
-    """into = byte `channel` of the word, sign-extended."""
-    code("sxtb", into, word, *([f"ror #{8 * channel}"] if channel else []))
+# --- records ---
+
+_C_WEIGHT, _C_SHIFT, _C_MULTIPLIER, _C_ZERO_POINT = 8, 16, 22, 32  # fields of C's ep_dsp_channels
+_MOST_WORDS_UNROLLED = 10
 
 
-def _pack_byte(code: AssemblyBuilder, into: str, free: str, first: str, second: str, channel: int) -> None:
-    """into = the pair of bytes `channel` of two pixels."""
-    _extract_byte(code, into, first, channel)
-    _extract_byte(code, free, second, channel)
-    code("add", into, into, f"{free}, lsl #21")
+@dataclass(frozen=True)
+class RecordCode:
+    """start_words: where accumulators start. weight_words. is_packed: weights lie in flash as words of pairs."""
+
+    start_words: int
+    weight_words: int
+    is_packed: bool
+    wide: bool
+
+    @property
+    def words(self) -> int:
+        return self.start_words + CONSTANT_WORDS + self.weight_words
+
+    @property
+    def name(self) -> str:
+        suffix = ("p" if self.is_packed else "") + ("w" if self.wide else "")
+        return f"ep_dsp_records_{self.start_words}_{self.weight_words}{suffix}"
+
+    @property
+    def weight_bytes(self) -> int:
+        return self.weight_words * (4 if self.is_packed else 2)
+
+
+def build_record_code(records: RecordCode) -> Assembly:
+    """void name(const ep_dsp_channels *, int32_t channel, uint32_t *record, int32_t count) (ep_dsp_depthwise.h).
+
+    Registers: r1, r7 steps of the weights and of channels; r2 record; r3 count; r4 weights; r5 scales; r6 shifts; r8
+    twice the zero point and 1; r9-r12, lr, r0 free.
+    """
+    code = AssemblyBuilder(records.name)
+    code.enter()
+    code("ldrd", "r4", "r5", at("r0", _C_WEIGHT))
+    code("ldr", "r6", at("r0", _C_SHIFT))
+    code("ldrsh", "r7", at("r0", _C_MULTIPLIER))
+    code("ldrsh", "r8", at("r0", _C_ZERO_POINT))
+    code("movs", "r0", f"#{records.weight_bytes}")
+    code("mla", "r4", "r0", "r1", "r4")
+    code("add", "r5", "r5", "r1, lsl #3")
+    code("add", "r6", "r6", "r1")
+    code("mul", "r1", "r0", "r7")
+    code("lsl", "r8", "r8", "#1")
+    code("add", "r8", "r8", "#1")
+    code.label("record")
+    code("ldrd", "r10", "r11", at("r5"))
+    code("ldrsb", "r12", at("r6"))
+    code("add", "r5", "r5", "r7, lsl #3")
+    code("add", "r6", "r6", "r7")
+    code("sub", "r10", "r10", f"#{1 << (20 + records.wide)}")
+    code("mov", "r9", f"#{1 << 20}")
+    code("mov", "lr", f"#{1 << 9}")
+    if not records.wide:
+        code("add", "lr", "lr", "r10, lsl #10")
+    for _ in range(records.start_words // 2):
+        code("stm", "r2!", registers(["r9", "lr"]))
+    if records.start_words % 2:
+        code("str", "r9", "[r2], #4")
+    code("sub", "lr", "r12", "#1")
+    code("lsl", "lr", "r8", "lr")
+    code("strd", "r12", "r10", "[r2], #8")
+    code("strd", "r11", "lr", "[r2], #8")
+    _copy_weights(code, records)
+    code("add", "r4", "r4", "r1")
+    code("subs", "r3", "r3", "#1")
+    code("bne.w", code.local("record"))
+    code.leave()
+    return code.build(
+        f"void {records.name}(const ep_dsp_channels *op, int32_t channel, uint32_t *record, int32_t count)"
+    )
+
+
+def _copy_weights(code: AssemblyBuilder, records: RecordCode) -> None:
+    words = records.weight_words
+    free = ("r9", "r10", "r11", "r12", "lr")
+    code("mov", "r0", "r4")
+    if records.is_packed:
+        whole, rest = divmod(words, len(free))
+        for count in [len(free)] * whole + ([rest] if rest else []):
+            if count == 1:
+                code("ldr", "r9", at("r0"))
+                code("str", "r9", "[r2], #4")
+            else:
+                code("ldm", "r0!", registers(free[:count]))
+                code("stm", "r2!", registers(free[:count]))
+        return
+    if words > _MOST_WORDS_UNROLLED:
+        code("mov", "r9", f"#{words // 2}")
+        code.label("weights")
+        _unpack_weights(code, not records.wide)
+        code("subs", "r9", "r9", "#1")
+        code("bne", code.local("weights"))
+    else:
+        for _ in range(words // 2):
+            _unpack_weights(code, not records.wide)
+    if words % 2:
+        code("ldrsb", "r10", at("r0"))
+        code("ldrsb", "r11", at("r0", 1))
+        code("add", "r10", "r10", "r11, lsl #21")
+        if not records.wide:
+            code("lsl", "r10", "r10", "#1")
+        code("str", "r10", "[r2], #4")
+
+
+def _unpack_weights(code: AssemblyBuilder, doubled: bool) -> None:
+    """Two words from four bytes."""
+    code("ldr", "r10", "[r0], #4")
+    code("sxtb", "r11", "r10")
+    code("sxtb", "r12", "r10", "ror #8")
+    code("add", "r11", "r11", "r12, lsl #21")
+    code("sxtb", "r12", "r10", "ror #16")
+    code("asr", "lr", "r10", "#24")
+    code("add", "r12", "r12", "lr, lsl #21")
+    if doubled:
+        code("lsl", "r11", "r11", "#1")
+        code("lsl", "r12", "r12", "#1")
+    code("strd", "r11", "r12", "[r2], #8")
 
 
 # --- what lines and planes share ---
@@ -230,9 +502,6 @@ def _load_words(code: AssemblyBuilder, into: tuple[str, ...], base: str, offset:
 
 # --- lines ---
 
-# Fields of C's ep_dsp_run, which both functions advance from channel to channel.
-_R_X, _R_CHANNELS, _R_PLANE = 0, 16, 24
-
 _LINE_PAIRS = (("r0", "r1"), ("r2", "r3"), ("r4", "r5"))
 _WINDOW, _WEIGHTS = ("r6", "r7", "r8", "r9"), ("r10", "r11")
 
@@ -255,34 +524,34 @@ class LineCode:
 
 
 def build_line_code(line: LineCode) -> Assembly:
-    """void name(ep_dsp_run *): channels of a line (ep_dsp_depthwise.h).
+    """void name(const ep_dsp_run *): channels of a line (ep_dsp_depthwise.h).
 
     Registers: r0-r5 accumulators, then outputs; r6-r9 a window of x, then constants; r10, r11 weights; r12 x; lr the
     record, then y.
     """
     code = AssemblyBuilder(line.name)
-    record, carry, y, y_first, store, run = (at("sp", offset) for offset in range(0, 24, 4))
-    code.enter(frame_bytes=24)
-    code("str", "r0", run)
-    code.label("channel")
-    code.comment("x, y, record, first y; this channel's to the frame, the next one's to the run")
-    code("ldm", "r0", registers(["r1", "r2", "r3", "r4"]))
-    code("ldrd", "r5", "r6", at("r0", _R_PLANE))
-    code("mov", "r12", "r1")
-    code("str", "r3", record)
-    code("str", "r2", y)
-    code("str", "r4", y_first)
-    code("add", "r1", "r1", "r5")
-    code("add", "r2", "r2", "r6")
-    code.advance("r3", 4 * line.record_words)
-    code("add", "r4", "r4", "r6")
-    code("stm", "r0", registers(["r1", "r2", "r3", "r4"]))
-    code("ldr", "r5", at("r0", _R_CHANNELS + 4))
+    # the frame: state of this channel; what advances from channel to channel; how far, and where the first store is
+    carry, y, y_first, record, x, _, y_limit, channels, plane, _, entry, store = (
+        at("sp", offset) for offset in range(0, 48, 4)
+    )
+    code.enter(frame_bytes=48)
+    code("ldm", "r0", registers(["r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8"]))
     wide_step = (BLOCK_OUTPUTS - 1) * line.y_step > _FURTHEST
-    code("adr.w", "r6", code.local("stored"))
-    code("sub", "r6", "r6", f"r5, lsl #{3 if wide_step else 2}")
-    code("orr", "r6", "r6", "#1")
-    code("str", "r6", store)
+    code("adr.w", "r9", code.local("stored"))
+    code("sub", "r9", "r9", f"r6, lsl #{3 if wide_step else 2}")
+    code("orr", "r9", "r9", "#1")
+    code("strd", "r7", "r8", plane)
+    code("str", "r9", entry)
+    code("str", "r5", channels)
+    code("str", "r3", record)
+    code.label("channel")
+    code.comment("r1 x, r2 y, r4 first y")
+    code("strd", "r2", "r4", y)
+    code("strd", "r1", "r2", x)
+    code("str", "r4", y_limit)
+    code("ldr", "r9", entry)
+    code("mov", "r12", "r1")
+    code("str", "r9", store)
 
     code.label("block")
     code("ldr.w", "lr", record)
@@ -324,8 +593,21 @@ def build_line_code(line: LineCode) -> Assembly:
     code("str.w", "lr", y)
     code("cmp", "lr", "r10")
     code("bhs.w", code.local("block"))
-    _end_channel(code, run, "r1")
-    return code.build(f"void {line.name}(ep_dsp_run *run)")
+    code("ldr", "r9", channels)
+    code("ldrd", "r1", "r2", x)
+    code("ldr", "r4", y_limit)
+    code("ldrd", "r5", "r6", plane)
+    code("ldr", "r3", record)
+    code("add", "r1", "r1", "r5")
+    code("add", "r2", "r2", "r6")
+    code("add", "r4", "r4", "r6")
+    code.advance("r3", 4 * line.record_words)
+    code("str", "r3", record)
+    code("subs", "r9", "r9", "#1")
+    code("str", "r9", channels)
+    code("bne.w", code.local("channel"))
+    code.leave()
+    return code.build(f"void {line.name}(const ep_dsp_run *run)")
 
 
 def _sum_line(code: AssemblyBuilder, line: TapLine, weight: int) -> None:
@@ -354,16 +636,6 @@ def _store_output(code: AssemblyBuilder, place: int, y_step: int, wide_step: boo
         code("strb.w", register, "[lr, r11]")
     else:
         code("strb.w", register, at("lr", place * y_step))
-
-
-def _end_channel(code: AssemblyBuilder, run: str, free: str) -> None:
-    """On to the next channel of the run, or back."""
-    code("ldr", "r0", run)
-    code("ldr", free, at("r0", _R_CHANNELS))
-    code("subs", free, free, "#1")
-    code("str", free, at("r0", _R_CHANNELS))
-    code("bne.w", code.local("channel"))
-    code.leave()
 
 
 # --- planes ---
@@ -430,39 +702,44 @@ class PlaneCode:
 
 
 def build_plane_code(plane: PlaneCode) -> Assembly:
-    """void name(ep_dsp_run *): channels of rows (ep_dsp_depthwise.h).
+    """void name(const ep_dsp_run *): channels of rows (ep_dsp_depthwise.h).
 
     Registers: r0-r6 accumulators and tail, then outputs; r7-r10 weights and x, then constants; r11 x; r12 y; lr the
     record, then free.
     """
     code = AssemblyBuilder(plane.name)
-    record, y_last, y_end, run = (at("sp", offset) for offset in range(0, 16, 4))
-    code.enter(frame_bytes=16)
-    code("str", "r0", run)
+    y_last, y_end, record, x, _, channels, plane_step, _ = (at("sp", offset) for offset in range(0, 32, 4))
+    code.enter(frame_bytes=32)
+    code("ldm", "r0", registers(["r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8"]))
+    code("strd", "r7", "r8", plane_step)
+    code("str", "r5", channels)
+    code("str", "r3", record)
     code.label("channel")
-    code("ldm", "r0", registers(["r1", "r2", "r3", "r4"]))
-    code("ldrd", "r5", "r6", at("r0", _R_PLANE))
+    code.comment("r1 x, r2 y, r4 the end of y")
     code("mov", "r11", "r1")
     code("mov", "r12", "r2")
-    code("str", "r3", record)
-    code("str", "r4", y_end)
+    code("strd", "r1", "r2", x)
     if plane.outputs > plane.block:
-        code("mov", "r7", "r2")
-        code.advance("r7", plane.last_block * plane.y_step, "r8")
-        code("str", "r7", y_last)
-    code("add", "r1", "r1", "r5")
-    code("add", "r2", "r2", "r6")
-    code.advance("r3", 4 * plane.record_words)
-    code("add", "r4", "r4", "r6")
-    code("stm", "r0", registers(["r1", "r2", "r3", "r4"]))
+        code.advance("r2", plane.last_block * plane.y_step, "r8")
+        code("strd", "r2", "r4", y_last)
+    else:
+        code("str", "r4", y_end)
 
     code.label("block")
     code("ldr.w", "lr", record)
     code("ldm", "lr!", registers(_PLANE_SUMS[: plane.start_words]))
     weight = 4 * CONSTANT_WORDS
-    for line in plane.lines:
-        _sum_plane_line(code, plane, line, weight)
-        weight += 4 * line.words
+    lines = list(plane.lines)
+    while lines:
+        both = lines[0].words == 1 and len(lines) > 1 and lines[1].words == 1  # one LDRD for the weights of both
+        together = [lines.pop(0) for _ in range(1 + both)]
+        count = sum(line.words for line in together)
+        _load_words(code, _PLANE_FREE[:count], "lr", weight)
+        x_registers = _PLANE_FREE[count:][:2]
+        for number, line in enumerate(together):
+            weights = _PLANE_FREE[number : number + 1] if both else _PLANE_FREE[:count]
+            _sum_plane_line(code, plane, line, weights, x_registers)
+        weight += 4 * count
     code("ldm", "lr", registers(_PLANE_FREE))
     _finish_block(code, plane)
     _store_block(code, plane, y_last)
@@ -476,16 +753,27 @@ def build_plane_code(plane: PlaneCode) -> Assembly:
     code("ldr.w", "lr", y_end)
     code("cmp", "r12", "lr")
     code("bne.w", code.local("block"))
-    _end_channel(code, run, "r1")
-    return code.build(f"void {plane.name}(ep_dsp_run *run)")
+    code("ldr", "r9", channels)
+    code("ldrd", "r1", "r2", x)
+    code("mov", "r4", "lr")
+    code("ldrd", "r5", "r6", plane_step)
+    code("ldr", "r3", record)
+    code("add", "r1", "r1", "r5")
+    code("add", "r2", "r2", "r6")
+    code("add", "r4", "r4", "r6")
+    code.advance("r3", 4 * plane.record_words)
+    code("str", "r3", record)
+    code("subs", "r9", "r9", "#1")
+    code("str", "r9", channels)
+    code("bne.w", code.local("channel"))
+    code.leave()
+    return code.build(f"void {plane.name}(const ep_dsp_run *run)")
 
 
-def _sum_plane_line(code: AssemblyBuilder, plane: PlaneCode, line: TapLine, weight: int) -> None:
+def _sum_plane_line(
+    code: AssemblyBuilder, plane: PlaneCode, line: TapLine, weights: tuple[str, ...], x_registers: tuple[str, ...]
+) -> None:
     """All weights of the line stay in registers while words of x come by, each for all the pairs that it is in."""
-    words = line.words
-    weights = _PLANE_FREE[:words]
-    x_registers = _PLANE_FREE[words:][:2]
-    _load_words(code, weights, "lr", weight)
     count = plane.count_words(line)
     tail = _PLANE_SUMS[2 * plane.pairs]
     for start in range(0, count, len(x_registers)):
