@@ -1,0 +1,49 @@
+"""Portable kernels on emulated cores: what differs between cores (multiplication, unaligned words, SSUB8 and SEL)."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgeprune.codegen.kernels.portable_activations import PortableClamp
+from edgeprune.codegen.kernels.portable_movement import PortablePad
+from edgeprune.codegen.kernels.portable_pool import PortablePool
+from edgeprune.graph import Graph, Quant, Tensor
+from edgeprune.target import load_target
+from tests.codegen.harness import run_layer
+from tests.random_graphs import make_random_graph
+from tests.reference_cases import build_one_op
+
+QUANT = Quant.per_tensor(0.02, 5)
+
+
+def _make_graph(kind: str, channels: int) -> Graph:
+    attrs: dict[str, dict[str, object]] = {
+        "relu6": {},
+        "pad": {"paddings": ((0, 0), (1, 2), (0, 3), (1, 0)), "mode": "zero"},
+        "max_pool_2d": {"kernel_size": (3, 2), "stride": (2, 1), "padding": "same", "activation": "relu_n1_to_1"},
+    }
+    return build_one_op(kind, (Tensor("input", (1, 7, 5, channels), "int8", None, QUANT),), attrs[kind], QUANT)
+
+
+@pytest.mark.parametrize("core", ["cortex-m0plus", "cortex-m4"])
+@pytest.mark.parametrize("channels", [7, 16])
+@pytest.mark.parametrize(
+    "kernel", [PortableClamp(), PortablePad(), PortablePool()], ids=["relu6", "pad", "max_pool_2d"]
+)
+def test_kernels_by_words(kernel: object, channels: int, core: str, request: pytest.FixtureRequest) -> None:
+    kind = request.node.callspec.id.split("-")[0]
+    result = run_layer(_make_graph(kind, channels), load_target(core), kernel=kernel)  # type: ignore[arg-type]
+    assert result.lowered[0].kernel.startswith("portable")
+    assert result.worst_difference == 0
+
+
+@pytest.mark.parametrize("core", ["cortex-m0plus", "cortex-m3"])
+@pytest.mark.parametrize("seed", range(2))
+def test_programs_on_scalar_cores(seed: int, core: str) -> None:
+    graph = make_random_graph(700 + seed, kinds=None, op_count=12)
+    if any(tensor.dtype == "float32" for tensor in graph.tensors.values()):
+        graph = make_random_graph(
+            700 + seed, op_count=12, kinds=("conv_2d", "depthwise_conv_2d", "add", "mul", "softmax")
+        )
+    result = run_layer(graph, load_target(core))
+    assert result.worst_difference == 0
