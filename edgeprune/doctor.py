@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
+import shutil
+import subprocess
 from dataclasses import dataclass
 
 # distribution -> (what it is for, how to get it); the first group is what edgeprune cannot work without
@@ -24,6 +27,7 @@ REQUIRED = {
     "jinja2": "report.html",
     "plotly": "pictures in report.html",
 }
+CORTEX_M_INSTALL = "pip install 'edgeprune[cortex-m]'"
 OPTIONAL = {
     "tflite-micro": (
         "proof that int8 results equal TFLite Micro's",
@@ -32,13 +36,26 @@ OPTIONAL = {
     "aeon": ("--data ucr:NAME", "pip install 'edgeprune[ucr]'"),
     "pyedflib": ("--data recording.edf", "pip install 'edgeprune[eeg]'"),
     "pillow": ("--data with folders of images", "pip install 'edgeprune[images]'"),
+    "ziglang": ("build Cortex-M firmware", CORTEX_M_INSTALL),
+    "unicorn": ("run Cortex-M firmware", CORTEX_M_INSTALL),
+    "capstone": ("modelled cycles of Cortex-M firmware", CORTEX_M_INSTALL),
+    "pyelftools": ("sizes of Cortex-M firmware", CORTEX_M_INSTALL),
     "tensorflow-cpu": ("--converter tensorflow", "pip install 'edgeprune[tensorflow]'"),
+}
+# programs on PATH -> (what for, how to get it, the option that makes it print its version)
+PROGRAMS = {
+    "arm-none-eabi-gcc": (
+        "--toolchain gcc",
+        "apt install gcc-arm-none-eabi libnewlib-arm-none-eabi",
+        "-dumpfullversion",
+    ),
+    "qemu-system-arm": ("--emulator qemu, and all Cortex-M55 firmware", "apt install qemu-system-arm", "--version"),
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One package: its version (None: missing), what it is for, how to get it."""
+    """One package or program: its version (None: missing), what it is for, how to get it."""
 
     name: str
     version: str | None
@@ -48,7 +65,22 @@ class Finding:
 
 
 def examine_installation() -> tuple[Finding, ...]:
-    """Every package that edgeprune uses, required ones first."""
+    """Every package and program that edgeprune uses, required ones first."""
+    programs = [
+        Finding(name, _find_program_version(name, option), purpose, False, remedy)
+        for name, (purpose, remedy, option) in PROGRAMS.items()
+    ]
+    return (*_examine_packages(), *programs)
+
+
+def list_tool_versions() -> dict[str, str]:
+    """Versions of the packages that take part in a compile, for reports and manifests."""
+    versions = {finding.name: finding.version for finding in _examine_packages()}
+    found = {name: version for name, version in versions.items() if version is not None}
+    return {"python": platform.python_version(), **found}
+
+
+def _examine_packages() -> tuple[Finding, ...]:
     required = [
         Finding(name, _find_version(name), purpose, True, "pip install edgeprune") for name, purpose in REQUIRED.items()
     ]
@@ -58,11 +90,14 @@ def examine_installation() -> tuple[Finding, ...]:
     return (*required, *optional)
 
 
-def list_tool_versions() -> dict[str, str]:
-    """Versions of what takes part in a compile, for reports and manifests."""
-    versions = {finding.name: finding.version for finding in examine_installation()}
-    found = {name: version for name, version in versions.items() if version is not None}
-    return {"python": platform.python_version(), **found}
+def _find_program_version(name: str, option: str) -> str | None:
+    """What a program says of its version; None where it is not on PATH."""
+    program = shutil.which(name)
+    if program is None:
+        return None
+    told = subprocess.run([program, option], capture_output=True, text=True, errors="replace", check=False).stdout
+    found = re.search(r"\d+\.\d[\d.]*", told)
+    return found.group() if found else "unknown"
 
 
 def _find_version(name: str) -> str | None:

@@ -59,6 +59,20 @@ def test_doctor_lists_packages_as_json(run: Run) -> None:
     assert findings["torch"]["version"]
     assert findings["torch"]["required"]
     assert findings["tflite-micro"]["remedy"]
+    assert findings["ziglang"]["version"]
+
+
+def test_doctor_looks_for_programs_too(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    compiler = tmp_path / "arm-none-eabi-gcc"
+    compiler.write_text("#!/bin/sh\necho 12.2.1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    code, output, _ = run("doctor", "--json")
+    findings = {finding["name"]: finding for finding in json.loads(output)}
+    assert code == 0
+    assert findings["arm-none-eabi-gcc"]["version"] == "12.2.1"
+    assert findings["qemu-system-arm"]["version"] is None
+    assert "apt install" in findings["qemu-system-arm"]["remedy"]
 
 
 def test_targets_are_listed(run: Run) -> None:

@@ -121,11 +121,12 @@ class CortexM33(CycleModel):
         loaded: frozenset[str] = frozenset()
         for instruction in block:
             total += 1 if loaded & instruction.reads else 0
-            if instruction.kind in ("load_many", "store_many"):
-                total += instruction.words
-            else:
-                total += self.other.get(instruction.kind, 1)
-            total += REFILL if _is_jump(instruction, taken) else 0
+            if instruction.writes_pc and not _is_jump(instruction, taken):
+                total += 1
+                continue  # it ends the block
+            many = instruction.kind in ("load_many", "store_many")
+            total += instruction.words if many else self.other.get(instruction.kind, 1)
+            total += REFILL if instruction.writes_pc else 0
             loaded = frozenset()
             if instruction.kind in ("load", "float_load"):
                 loaded = instruction.writes - ({instruction.base} if instruction.writes_back else set())

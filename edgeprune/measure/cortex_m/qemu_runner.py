@@ -219,15 +219,15 @@ class _Job:
         if answer:
             raise EdgepruneError(f"{MODEL_RUN} answered {answer} instead of 0")
         memory = np.fromfile(folder / "memory.out", np.uint8)
-        ends = {
-            "input": (0, layout.inputs),
-            "inputs' end": (layout.outputs - GUARD, layout.outputs),
-            "output": (layout.outputs + count * self.sizes.output, layout.arena),
-            "arena": (layout.arena + self.sizes.arena, layout.end),
+        guards = {
+            "before its inputs": (0, layout.inputs),
+            "between inputs and outputs": (layout.inputs + count * self.sizes.input, layout.outputs),
+            "between outputs and arena": (layout.outputs + count * self.sizes.output, layout.arena),
+            "after its arena": (layout.arena + self.sizes.arena, layout.end),
         }
-        for name, (start, end) in ends.items():
+        for where, (start, end) in guards.items():
             if (memory[start:end] != PAINT).any():
-                raise EdgepruneError(f"the firmware wrote outside of its buffers, near the {name}")
+                raise EdgepruneError(f"the firmware wrote outside of its buffers, {where}")
         outputs = memory[layout.outputs : layout.outputs + count * self.sizes.output].view(np.int8)
         stack = (folder / "stack.out").read_bytes()
         return _Result(outputs.reshape(count, self.sizes.output), measure_painted_stack(stack))

@@ -10,9 +10,11 @@ information is kept.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import importlib.metadata
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -29,7 +31,7 @@ from edgeprune.target import Target
 RIG = ("rig.c", "rig_calls.S")
 HERE = Path(__file__).resolve().parent
 ZIG_INSTALL = "pip install 'edgeprune[cortex-m]'"
-GCC_INSTALL = "apt install gcc-arm-none-eabi"
+GCC_INSTALL = "apt install gcc-arm-none-eabi libnewlib-arm-none-eabi"
 
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Werror")
 # No unwinding, no stack protector: they would be bytes that a microcontroller never uses.
@@ -140,11 +142,33 @@ def _link_with_gcc(gcc: Toolchain, flags: tuple[str, ...], units: tuple[str, ...
 
 
 def _run(command: Sequence[str], folder: Path) -> None:
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
+    result = subprocess.run(
+        command, cwd=folder, env=_make_environment(), capture_output=True, text=True, errors="replace", check=False
+    )
     if result.returncode != 0:
         lines = [line for line in (result.stderr + result.stdout).splitlines() if line.strip()]
         first = "\n".join(lines[:12])
         raise EdgepruneError(f"{Path(command[0]).name} refuses the firmware's sources:\n{first}")
+
+
+@functools.cache
+def _make_environment() -> dict[str, str]:
+    """This process's environment, with a cache folder for zig that it can write to: without one zig waits for ever.
+
+    Where the home folder is read-only it is a temporary one that ends with this process.
+    """
+    environment = dict(os.environ)
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.environ.get("HOME", ""), ".cache")
+    cache = environment.setdefault("ZIG_GLOBAL_CACHE_DIR", os.path.join(home, "zig"))
+    try:
+        os.makedirs(cache, exist_ok=True)
+        writable = os.path.isabs(cache) and os.access(cache, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        environment["ZIG_GLOBAL_CACHE_DIR"] = temporary = tempfile.mkdtemp(prefix="edgeprune-zig-")
+        atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+    return environment
 
 
 @functools.cache
@@ -172,7 +196,10 @@ def _find_gcc() -> Toolchain:
 
 
 def _ask(command: Sequence[str]) -> str:
-    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout
+    """What a program prints."""
+    return subprocess.run(
+        command, env=_make_environment(), capture_output=True, text=True, errors="replace", check=False
+    ).stdout
 
 
 def _core_flags(toolchain: str, target: Target) -> tuple[str, ...]:
