@@ -142,6 +142,18 @@ class _Flow:
         buffer = self.program.places[tensor].buffer
         return self.shared.get(buffer, buffer)
 
+    def feeds(self, writer: Step, reader: Step) -> bool:
+        """Whether a step reads bytes that another writes: one buffer may hold several tensors."""
+        written = self._find_bytes(writer.output)
+        return any(
+            self.root(name) == self.root(writer.output) and have_overlap(written, self._find_bytes(name))
+            for name in reader.inputs
+        )
+
+    def _find_bytes(self, tensor: str) -> range:
+        area, place = find_area(self.program.graph.tensors[tensor].shape), self.program.places[tensor]
+        return range(place.offset, place.offset + (area.pixels - 1) * place.stride + area.channels)
+
     def row_bytes(self, root: str) -> int:
         tensor = self.writers[root][0].output
         return find_area(self.program.graph.tensors[tensor].shape).columns * self.program.places[tensor].stride
@@ -160,6 +172,11 @@ class _Flow:
         return len(forms) == 1
 
 
+def have_overlap(first: range, second: range) -> bool:
+    """Whether two runs of bytes have one in common."""
+    return first.start < second.stop and second.start < first.stop
+
+
 def _find_progress(
     program: Program, flow: _Flow, row_windows: Mapping[str, RowWindow], pace: int, ticks: int
 ) -> dict[str, Progress] | None:
@@ -171,7 +188,7 @@ def _find_progress(
         rows = count_step_rows(program, step)
         demands = []
         for reader in steps[index + 1 :]:
-            if root in {flow.root(name) for name in reader.inputs}:
+            if flow.feeds(step, reader):
                 window, made = row_windows[reader.name], progress[reader.name]
                 reach = window.size - window.stride - window.before
                 demands.append(
@@ -230,8 +247,8 @@ def check_segment(program: Program, shared: Mapping[str, str], segment: Segment)
             for name in step.inputs:
                 rows = find_area(program.graph.tensors[name].shape).rows
                 needed = segment.row_windows[step.name].rows_needed(made, rows)
-                for writer in flow.writers.get(flow.root(name), []):
-                    if writer is step or steps.index(writer) > steps.index(step):
+                for writer in steps[: steps.index(step)]:
+                    if not flow.feeds(writer, step) or flow.root(writer.output) != flow.root(name):
                         continue
                     there = segment.progress[writer.name].rows(tick, segment.ticks)
                     assert there >= needed, (tick, step.name, writer.name, there, needed)

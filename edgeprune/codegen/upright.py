@@ -25,8 +25,14 @@ def stand_up(graph: Graph) -> Graph:
     shapes = [tensor.shape for tensor in graph.tensors.values() if not tensor.is_constant and len(tensor.shape) == 4]
     if not shapes or any(shape[1] != 1 for shape in shapes) or all(shape[2] == 1 for shape in shapes):
         return graph
+    if any(op.kind == "mean" and 3 in op.attrs["axes"] and not op.attrs["keep_dims"] for op in graph.ops):
+        return graph  # what is left of (1, 1, T, C) is (1, 1, T), of (1, T, 1, C) it would be (1, T, 1)
     weights = {op.inputs[1] for op in graph.ops if op.kind in _WEIGHTS}
-    operands = {name for op in graph.ops if op.kind in ("add", "sub", "mul", "prelu") for name in op.inputs}
+    broadcasts = [op for op in graph.ops if op.kind in ("add", "sub", "mul", "prelu")]
+    operands = {name for op in broadcasts if len(graph.tensors[op.outputs[0]].shape) == 4 for name in op.inputs}
+    flat = {name for op in broadcasts if len(graph.tensors[op.outputs[0]].shape) != 4 for name in op.inputs}
+    if any(graph.tensors[name].is_constant for name in operands & flat):
+        return graph  # one constant for maps and vectors
     tensors = {name: _swap_tensor(tensor, name in weights, name in operands) for name, tensor in graph.tensors.items()}
     ops = tuple(_swap_op(graph, op) for op in graph.ops)
     upright = replace(graph, tensors=tensors, ops=ops)
