@@ -83,8 +83,8 @@ class MveDepthwiseConv2d(Kernel):
         }
         runs = -(-outputs // (phases * tile)) * phases * (call.y.pixels // outputs) * call.x.channels
         gathered = (tile - 1) * step + slide["kernel"]
-        gathering = cross["kernel"] * (50 + gathered // 8 * (4 if cross["kernel"] == 1 else 5))
-        per_line = (-(-tile // 4)) * (8 * count_chunks(length) + 12 + (0, 2, 5)[form]) + 70
+        gathering = cross["kernel"] * (35 + -(-gathered // 8) * (4 if cross["kernel"] == 1 else 5))
+        per_line = (-(-tile // 4)) * (8 * count_chunks(length) + 13 + (0, 2, 5)[form]) + 65
         return Lowered(
             kernel="Helium depthwise, lines",
             function="ep_mve_depthwise",
@@ -97,7 +97,7 @@ class MveDepthwiseConv2d(Kernel):
             assembly=(assembly,),
             sources=("ep_mve_depthwise.c",),
             scratch_bytes=-(-(((tile - 1) * step_bytes) + beyond + length) // 8) * 8,
-            cycles=runs * (gathering + call.op.attrs["depth_multiplier"] * per_line + 30),
+            cycles=runs * (gathering + call.op.attrs["depth_multiplier"] * per_line + 45),
         )
 
 

@@ -7,9 +7,8 @@
 
 #include "ep_mve_bytes.h"
 
-/* `count` values from_step bytes apart, 8 at a time; answers the end of what was written. */
-static int8_t *gather(int8_t *to, int32_t to_step, const int8_t *from, int32_t from_step, int32_t count) {
-    int8_t *end = to + count * to_step;
+/* `count` values from_step bytes apart, 8 at a time. */
+static void gather(int8_t *to, int32_t to_step, const int8_t *from, int32_t from_step, int32_t count) {
     int32_t start = 0;
     if (to_step == 1) {
         __asm__ volatile("vidup.u16 q1, %[start], #1\n"
@@ -40,39 +39,28 @@ static int8_t *gather(int8_t *to, int32_t to_step, const int8_t *from, int32_t f
                          : [from_step] "r"(from_step), [to_step] "r"(to_step), [count] "r"(count)
                          : "q0", "q1", "q2", "lr", "memory");
     }
-    return end;
 }
 
-static int8_t *fill(int8_t *to, int32_t step, int32_t value, int32_t count) {
-    if (step == 1) {
-        return ep_mve_fill(to, value, count);
-    }
+static void fill(int8_t *to, int32_t step, int32_t value, int32_t count) {
     for (; count > 0; count--, to += step) {
         *to = (int8_t)value;
     }
-    return to;
 }
 
-/* Positions first, first + dilation, ... of one channel, `step` bytes apart in the line. x: position 0; NULL: outside. */
-static void gather_axis(const ep_mve_axis *axis, int8_t *to, int32_t step, const int8_t *x, int32_t first,
-                        int32_t count, int32_t zero) {
-    int32_t before = 0, inside = 0;
-    if (x) {
-        if (first < 0) {
-            before = axis->dilation == 1 ? -first : (axis->dilation - 1 - first) / axis->dilation;
-            before = before < count ? before : count;
-        }
-        int32_t start = first + before * axis->dilation;
-        inside = count - before;
-        if (start + (inside - 1) * axis->dilation >= axis->size) {
-            inside = start >= axis->size ? 0 : (axis->size - start + axis->dilation - 1) / axis->dilation;
-        }
-        to = fill(to, step, zero, before);
-        if (inside > 0) {
-            to = gather(to, step, x + start * axis->x_step, axis->dilation * axis->x_step, inside);
-        }
-    }
-    fill(to, step, zero, count - before - inside);
+/* Which of `count` positions, `dilation` apart from `first` on, lie inside the axis. */
+typedef struct {
+    int32_t before; /* so many lie before it */
+    int32_t start;  /* the first one inside */
+    int32_t inside;
+} extent;
+
+static extent find_extent(const ep_mve_axis *axis, int32_t first, int32_t count) {
+    int32_t before = first < 0 ? (axis->dilation - 1 - first) / axis->dilation : 0;
+    before = before < count ? before : count;
+    int32_t start = first + before * axis->dilation;
+    int32_t most = start < axis->size ? (axis->size - start + axis->dilation - 1) / axis->dilation : 0;
+    extent found = {before, start, count - before < most ? count - before : most};
+    return found;
 }
 
 /* All output channels of one input channel, `count` outputs of one line; y: the first output, of the first of them. */
@@ -95,35 +83,42 @@ void ep_mve_depthwise(const ep_mve_depthwise_op *op, const ep_call *call) {
     const ep_mve_axis *slide = &op->slide, *cross = &op->cross;
     const ep_mve_axis *rows = op->slides_rows ? slide : cross;
     const int8_t *map = call->x - call->x_first * rows->x_step; /* row 0, though it may not be in memory */
-    int8_t *const to = call->scratch;
+    int8_t *const line = call->scratch;
     int32_t depth = cross->kernel;
     int32_t slide_first = op->slides_rows ? call->y_first : 0;
     int32_t slide_count = op->slides_rows ? call->y_rows : op->y_columns;
-    int32_t cross_first = op->slides_rows ? 0 : call->y_first;
+    int32_t cross_first = (op->slides_rows ? 0 : call->y_first) * cross->stride - cross->pad;
     int32_t cross_count = op->slides_rows ? op->y_columns : call->y_rows;
-    ep_mve_line line;
-    line.line = to;
-    line.y_step = op->phases * slide->y_step;
-    line.zero = op->scales.zero;
-    line.act_min = op->scales.act_min;
-    line.act_max = op->scales.act_max;
-    for (int32_t channel = 0; channel < op->channels; channel++) {
-        for (int32_t i = 0; i < cross_count; i++) {
-            int32_t cross_position = (cross_first + i) * cross->stride - cross->pad;
-            for (int32_t first = 0; first < slide_count; first += op->tile * op->phases) {
-                for (int32_t phase = first; phase < first + op->phases && phase < slide_count; phase++) {
-                    int32_t count = (slide_count - phase + op->phases - 1) / op->phases;
-                    count = count < op->tile ? count : op->tile;
-                    int32_t position = (slide_first + phase) * slide->stride - slide->pad;
-                    int32_t at = cross_position;
-                    for (int32_t k = 0; k < depth; k++, at += cross->dilation) {
-                        const int8_t *x = at >= 0 && at < cross->size ? map + at * cross->x_step + channel : 0;
-                        gather_axis(slide, to + k, depth, x, position, (count - 1) * op->step + slide->kernel,
-                                    op->x_zero);
+    ep_mve_line run;
+    run.line = line;
+    run.y_step = op->phases * slide->y_step;
+    run.zero = op->scales.zero;
+    run.act_min = op->scales.act_min;
+    run.act_max = op->scales.act_max;
+    for (int32_t output = 0; output < slide_count; output++) { /* the first one of a line */
+        if (output >= op->phases && output % (op->tile * op->phases) >= op->phases) {
+            continue; /* it lies on the line of an earlier one */
+        }
+        int32_t count = (slide_count - output + op->phases - 1) / op->phases;
+        count = count < op->tile ? count : op->tile;
+        int32_t positions = (count - 1) * op->step + slide->kernel;
+        extent at = find_extent(slide, (slide_first + output) * slide->stride - slide->pad, positions);
+        ep_mve_fill(line, op->x_zero, positions * depth); /* what lies outside stays so for all channels */
+        for (int32_t channel = 0; channel < op->channels; channel++) {
+            const int8_t *x = map + at.start * slide->x_step + channel;
+            int8_t *y = call->y + output * slide->y_step + channel * op->depth_multiplier;
+            int32_t row = cross_first;
+            for (int32_t i = 0; i < cross_count; i++, row += cross->stride, y += cross->y_step) {
+                int8_t *to = line + at.before * depth;
+                for (int32_t k = 0; k < depth; k++, to++) {
+                    int32_t from = row + k * cross->dilation;
+                    if (from >= 0 && from < cross->size) {
+                        gather(to, depth, x + from * cross->x_step, slide->dilation * slide->x_step, at.inside);
+                    } else {
+                        fill(to, depth, op->x_zero, at.inside);
                     }
-                    int8_t *y = call->y + i * cross->y_step + phase * slide->y_step;
-                    run_channel(op, &line, channel, y + channel * op->depth_multiplier, count);
                 }
+                run_channel(op, &run, channel, y, count);
             }
         }
     }
