@@ -76,7 +76,7 @@ def _list_windows() -> Iterator[Graph]:
         source = Tensor(
             "input", (1, *size, channels), "int8", None, Quant.per_tensor(0.03, int(rng.integers(-128, 128)))
         )
-        attrs = {"stride": (1, 1), "dilation": dilation, "padding": "same", "activation": "none"}
+        attrs: dict[str, object] = {"stride": (1, 1), "dilation": dilation, "padding": "same", "activation": "none"}
         depthwise = number % 2 == 0
         shape = (1, *kernel, channels) if depthwise else (filters, *kernel, channels)
         count = shape[3] if depthwise else shape[0]
