@@ -35,6 +35,7 @@ class Layer:
     extreme: bool = False
     power_of_two: bool = False
     kind: str = "conv_2d"
+    per_channel: bool = False
 
 
 class ProgramMaker:
@@ -70,14 +71,15 @@ class ProgramMaker:
         if layer.extreme:
             data = rng.choice([-127, 127], shape)
             data[rng.random(layer.channels) < 0.2] = 0
-        scales = 0.01 * rng.uniform(0.5, 2, 1 if dense else layer.channels)
+        axis = None if dense and not layer.per_channel else 0
+        scales = 0.01 * rng.uniform(0.5, 2, 1 if axis is None else layer.channels)
         if layer.power_of_two:
             scales = 2.0 ** np.round(np.log2(scales))
         assert x.quant is not None
         in_scale = float(x.quant.scale[0])
-        weight = self.add_constant(data.astype(np.int8), Quant(scales, np.zeros(len(scales)), None if dense else 0))
+        weight = self.add_constant(data.astype(np.int8), Quant(scales, np.zeros(len(scales)), axis))
         assert weight.quant is not None
-        bias_quant = Quant(np.float32(in_scale) * weight.quant.scale, np.zeros(len(scales)), None if dense else 0)
+        bias_quant = Quant(np.float32(in_scale) * weight.quant.scale, np.zeros(len(scales)), axis)
         bias = self.add_constant(rng.integers(-9000, 9000, layer.channels).astype(np.int32), bias_quant)
         out_scale = in_scale * 0.01 * 40 * np.sqrt(np.prod(shape[1:])) * 74 / 60 / layer.gain
         if layer.power_of_two:

@@ -85,9 +85,19 @@ def test_a_part_of_a_wider_tensor_is_left_to_others() -> None:
     assert run_layer(maker.finish(), M4, kernel=DspFullyConnected()).worst_difference == 0
 
 
+def test_sums_that_would_overflow_when_nested() -> None:
+    layers = [make_layer(inputs, 6, extreme=True, zero_points=(127, -128)) for inputs in (530, 1025)]
+    assert_exact(make_program_of(layers))
+
+
+def test_weights_quantized_per_channel() -> None:
+    layers = [make_layer(inputs, 7, per_channel=True, zero_points=(3, zero)) for inputs, zero in ((9, -128), (40, 5))]
+    assert_exact(make_program_of(layers))
+
+
 def test_refusals() -> None:
     kernel = DspFullyConnected()
-    graph = make_program_of([make_layer(8, 4), make_layer(1024, 4, extreme=True)])
+    graph = make_program_of([make_layer(8, 4), make_layer(1, 4, gain=500.0)])
     assert kernel.lower(make_call(graph, target="cortex-m3")) is None
     assert kernel.lower(make_call(graph, target="cortex-m55")) is None
     assert kernel.lower(make_call(graph, index=1)) is None
@@ -105,13 +115,14 @@ def test_random_layers(seed: int) -> None:
     rng = np.random.default_rng(seed)
     layers = [
         make_layer(
-            int(rng.integers(1, 300)),
+            int(rng.integers(1, 300)) if seed % 4 else int(rng.integers(300, 1200)),
             int(rng.integers(1, 40)),
             activation=str(rng.choice(["none", "relu", "relu6", "relu_n1_to_1"])),
             zero_points=(int(rng.integers(-128, 128)), int(rng.choice([-128, -128, -5, 0, 90]))),
             gain=float(2.0 ** rng.uniform(-5, 4)),
             extreme=bool(rng.random() < 0.2),
             power_of_two=bool(rng.random() < 0.3),
+            per_channel=bool(rng.random() < 0.3),
         )
         for _ in range(12)
     ]

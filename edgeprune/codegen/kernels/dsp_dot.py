@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -39,11 +39,17 @@ class Rescaling:
     def packed_excess(self) -> int:
         return (255 - (self.act_max - self.act_min)) * 0x01010101
 
+    def take(self, channels: slice) -> Rescaling:
+        """That of some of the channels."""
+        arrays = ("twice_bias", "multiplier", "offset", "shift", "is_fixed")
+        return replace(self, **{name: getattr(self, name)[channels] for name in arrays})
 
-def fold_rescaling(scales: LayerScales, *, fix_constants: bool = True) -> Rescaling | None:
+
+def fold_rescaling(scales: LayerScales, weight: np.ndarray, *, shared: bool = False) -> Rescaling | None:
     """The constants; None where the short form of requantize.py would not be exact for some channel.
 
-    fix_constants: channels whose output is always the same get constants of their own (multiplier 0).
+    weight: output channels first. shared: all channels are to have one multiplier, offset and shift; otherwise those
+    whose output is always the same get constants of their own (multiplier 0).
     """
     limits = [
         np.clip(
@@ -54,7 +60,7 @@ def fold_rescaling(scales: LayerScales, *, fix_constants: bool = True) -> Rescal
         for ends in (scales.lowest, scales.highest)
     ]
     outputs = np.clip(limits, scales.act_min, scales.act_max)
-    is_fixed = (outputs[0] == outputs[1]) & fix_constants  # the rescaling is monotonic
+    is_fixed = (outputs[0] == outputs[1]) & (not shared)  # the rescaling is monotonic
     shift = np.where(is_fixed, 1, -scales.shift)
     ties = not scales.clamps_negatives
     # without the correction of negative ties a shift of 0 is as good as any other
@@ -72,12 +78,14 @@ def fold_rescaling(scales: LayerScales, *, fix_constants: bool = True) -> Rescal
         ties=ties,
         clamped=(scales.act_min, scales.act_max) != (-128, 127),
         wide=bool((overshoot > 2**15 - 1).any()),
+        plain=not is_nestable(weight.reshape(len(weight), -1)),
+        shared=shared,
     )
     return Rescaling(2 * bias, multiplier, offset, shift, is_fixed, finish, scales.act_min, scales.act_max)
 
 
 def order_inputs(count: int) -> np.ndarray:
-    """(steps, 2): which inputs a step multiplies, as ep_dsp_widen_pairs lays them; -1 for none.
+    """(steps, 2): which inputs a step multiplies, as ep_dsp_widen_runs lays them; -1 for none.
 
     >>> order_inputs(7).tolist()
     [[0, 2], [1, 3], [4, 6], [5, -1]]
@@ -91,20 +99,22 @@ def order_inputs(count: int) -> np.ndarray:
     return np.concatenate([first.reshape(-1, 2), np.where(tail < 0, -1, tail + whole)])
 
 
-def nest_quads(weight: np.ndarray, order: np.ndarray) -> np.ndarray | None:
-    """Weights (channels, inputs) of whole quads as words (quads, steps, 2); None where nesting is not exact.
+def is_nestable(weight: np.ndarray) -> bool:
+    """Whether no sum of weights (channels, inputs) times int8 can overflow when nested, nor 256 * a + b an int16."""
+    magnitude = np.abs(weight.astype(np.int64))
+    return bool((magnitude.sum(axis=1) * 128 < _LARGEST_NESTED_SUM).all() and (magnitude < 128).all())
 
-    order: (steps, 2), of `order_inputs`.
+
+def pack_quads(weight: np.ndarray, order: np.ndarray, *, plain: bool) -> np.ndarray:
+    """Weights (channels, inputs) of whole quads as words, uint32 (quads, steps, 2), a pair of channels a and b in each.
+
+    A half holds 256 * a + b; plain: a in its upper byte, b in the lower. order: (steps, 2), of `order_inputs`.
     """
-    weight = weight.astype(np.int64)
-    if (np.abs(weight).sum(axis=1) * 128 >= _LARGEST_NESTED_SUM).any():
-        return None
-    padded = np.concatenate([weight, np.zeros((len(weight), 1), np.int64)], axis=1)  # input -1
+    padded = np.concatenate([weight.astype(np.int64), np.zeros((len(weight), 1), np.int64)], axis=1)  # input -1
     pairs = padded.reshape(-1, 2, 2, padded.shape[1])  # quad, pair, channel of the pair, input
-    nested = (256 * pairs[:, :, 0] + pairs[:, :, 1])[:, :, order]  # quad, pair, step, half
-    if (nested < -(2**15)).any() or (nested >= 2**15).any():  # -128, which symmetric weights do not hold
-        return None
-    words = (nested[..., 0] & 0xFFFF) | (nested[..., 1] & 0xFFFF) << 16
+    lower = pairs[:, :, 1] & 0xFF if plain else pairs[:, :, 1]
+    halves = ((256 * pairs[:, :, 0] + lower) & 0xFFFF)[:, :, order]  # quad, pair, step, half
+    words = halves[..., 0] | halves[..., 1] << 16
     return words.transpose(0, 2, 1).astype(np.uint32)
 
 
@@ -120,15 +130,13 @@ def list_quad_channels(channels: int) -> np.ndarray:
     return np.concatenate([whole, np.clip(np.arange(4) + max(channels - 4, 0), 0, channels - 1)])
 
 
-def pack_stream(weight: np.ndarray, rescaling: Rescaling, order: np.ndarray) -> np.ndarray | None:
-    """The stream of one group (ep_dsp_block): weights and constants quad by quad, uint32, flat; None as nest_quads.
+def pack_stream(weight: np.ndarray, rescaling: Rescaling, order: np.ndarray) -> np.ndarray:
+    """The stream of one group (ep_dsp_block): weights and constants quad by quad, uint32, flat.
 
     weight: (channels, inputs). rescaling: of these channels.
     """
     channels = list_quad_channels(len(weight))
-    words = nest_quads(np.where(rescaling.is_fixed[:, None], 0, weight)[channels], order)
-    if words is None:
-        return None
+    words = pack_quads(np.where(rescaling.is_fixed[:, None], 0, weight)[channels], order, plain=rescaling.finish.plain)
     constants = np.stack([rescaling.twice_bias, rescaling.multiplier, rescaling.offset, rescaling.shift], axis=1)
     constants = (constants[channels] & 0xFFFFFFFF).astype(np.uint32)
     return np.concatenate([words.reshape(len(words), -1), constants.reshape(len(words), -1)], axis=1).reshape(-1)

@@ -3,7 +3,8 @@
 *Nested weights.* The weights of two channels a and b lie together, 256 * a + b, in an int16, one byte per weight. Two
 of them are a word; SMLAD of it with a pair of int16 activations adds to 256 * A + B, SXTB16 of the same word leaves the
 two b, and a second SMLAD adds to B. At the end A = (256 * A + B - B) / 256. Sums may wrap on the way; what must fit is
-|A| < 2**23 (256 * A in an int32), which `fold_quads` in dsp_dot.py sees to.
+|A| < 2**23 (256 * A in an int32), which dsp_dot.py sees to; where it does not, the bytes a and b are *plain* (not
+nested), and A takes an SXTB16 of its own.
 
 *Pixels* (`build_pixels_code`). Two pixels x four channels, eight sums in r0-r7. The activations of the two pixels,
 widened to int16, lie interleaved: a step takes two words of activations, two of weights, and does 16 MACs.
@@ -39,15 +40,19 @@ class Finish:
     ties: negative ties have to be rounded away from zero (the activation does not clamp them).
     clamped: act_min, act_max are not -128, 127.
     wide: outputs before the clamp may exceed an int16.
+    plain: weights are not nested, the two int8 lie side by side: sums may be large, for another SXTB16 per word.
+    shared: (one vector) all channels have one multiplier, offset and shift.
     """
 
     ties: bool
     clamped: bool
     wide: bool
+    plain: bool = False
+    shared: bool = False
 
     @property
     def suffix(self) -> str:
-        marks = ("t" * self.ties) + ("c" * self.clamped) + ("w" * self.wide)
+        marks = ("t" * self.ties) + ("c" * self.clamped) + ("w" * self.wide) + ("p" * self.plain) + ("s" * self.shared)
         return f"_{marks}" if marks else ""
 
 
@@ -68,25 +73,24 @@ def build_pixels_code(finish: Finish) -> Assembly:
     code("strd", "r7", "r3", pairs)
     code("strd", "r8", "r9", act_min)
     code("add", "r4", "r4", "r6, lsl #3")
-    _enter_loop(code, "r6", PIXEL_STEPS, _STEP_BYTES, first=1)
+    _enter_loop(code, "r6", PIXEL_STEPS, _count_step_bytes(finish), first=1)
     code("strd", "r4", "r5", x_end)
 
     code.label("pair")
     code("ldr", "r12", stream)
     code.label("quad")
     code("ldr", "lr", x)
-    _add_pixels_step(code, "smuad")
+    _add_pixels_step(code, finish, "smuad")
     code("ldr.w", "pc", entry)
     code.label("loop")
     for _ in range(PIXEL_STEPS):
-        _add_pixels_step(code, "smlad")
+        _add_pixels_step(code, finish, "smlad")
     code("ldr", "r8", x_end)
     code("cmp", "lr", "r8")
     code("bne.w", code.local("loop"))
     code.label("finish")
     for sums in (_SUMS, _SECOND_SUMS):
-        code("subs", sums[0], sums[0], sums[1])
-        code("subs", sums[2], sums[2], sums[3])
+        _unnest(code, finish, sums)
     for channel in range(4):
         code("ldmia", "r12!", registers(["r8", "r9", "r10", "r11"]))
         for sums in (_SUMS, _SECOND_SUMS):
@@ -126,34 +130,50 @@ def build_pixels_code(finish: Finish) -> Assembly:
     return code.build(f"void {code.name}(const ep_dsp_block *block)")
 
 
-_STEP_BYTES = 14 * 4
+def _count_step_bytes(finish: Finish) -> int:
+    return (16 if finish.plain else 14) * 4
 
 
-def _add_pixels_step(code: AssemblyBuilder, mnemonic: str) -> None:
+def _add_pixels_step(code: AssemblyBuilder, finish: Finish, mnemonic: str) -> None:
     """Two inputs of two pixels times four channels: 14 instructions of 4 bytes, 15 cycles on a Cortex-M4.
 
     LDR after LDR is a cycle, so that four cost 5 cycles, where two LDRD would cost 6 (and 12 instructions in all).
+    Plain weights: 16 instructions, 18 cycles.
     """
-    for second, first, pointer in (("r11", "r10", "lr"), ("r9", "r8", "r12")):
-        code("ldr", second, at(pointer, 4))
-        code("ldr", first, f"[{pointer}], #8")
+    pixels = ((_SUMS, "r10"), (_SECOND_SUMS, "r11"))
+    code("ldr", "r11", at("lr", 4))
+    code("ldr", "r10", "[lr], #8")
+    if finish.plain:
+        for index in (0, 2):
+            code("ldr", "r8", "[r12], #4")
+            code("sxtb16", "r9", "r8", "ror #8")
+            code("sxtb16", "r8", "r8")
+            for channel, weights in ((index, "r9"), (index + 1, "r8")):
+                for sums, pixel in pixels:
+                    _multiply(code, mnemonic, sums[channel], pixel, weights)
+        return
+    code("ldr", "r9", at("r12", 4))
+    code("ldr", "r8", "[r12], #8")
     for index, weights in ((0, "r8"), (2, "r9")):
         for channel in (index, index + 1):
             if channel % 2:
                 code("sxtb16", weights, weights)
-            for sums, pixel in ((_SUMS, "r10"), (_SECOND_SUMS, "r11")):
+            for sums, pixel in pixels:
                 _multiply(code, mnemonic, sums[channel], pixel, weights)
 
 
 def build_widening_code() -> Assembly:
-    """uint32_t *ep_dsp_widen_words(x, offset, words, to, pairs): bytes of pairs of pixels to int16 (ep_dsp_dot.h).
+    """uint32_t *ep_dsp_widen_words(x, offset, words, to, runs, step): bytes of two pixels to int16 (ep_dsp_dot.h).
 
     Two words of each pixel at a time: 16 values by 15 instructions, 26 cycles.
     """
     code = AssemblyBuilder("ep_dsp_widen_words")
-    code.enter()
+    code.enter(frame_bytes=4)
     code("ldr", "lr", code.argument(4))
-    code.label("pair")
+    code("ldr", "r12", code.argument(5))
+    code("sub", "r12", "r12", "r2, lsl #2")
+    code("str", "r12", at("sp"))
+    code.label("run")
     code("lsrs", "r12", "r2", "#1")
     code("beq", code.local("one"))
     code.label("two")
@@ -173,14 +193,15 @@ def build_widening_code() -> Assembly:
     _widen_word(code, 4)
     code("stmia", "r3!", registers(["r4", "r5", "r6", "r7"]))
     code.label("next")
-    code("add", "r0", "r0", "r1, lsl #1")
-    code("sub", "r0", "r0", "r2, lsl #2")
+    code("ldr", "r4", at("sp"))
+    code("add", "r0", "r0", "r4")
     code("subs", "lr", "lr", "#1")
-    code("bne", code.local("pair"))
+    code("bne", code.local("run"))
     code("mov", "r0", "r3")
     code.leave()
     return code.build(
-        "uint32_t *ep_dsp_widen_words(const int8_t *x, int32_t offset, int32_t words, uint32_t *to, int32_t pairs)"
+        f"uint32_t *{code.name}"
+        "(const int8_t *x, int32_t offset, int32_t words, uint32_t *to, int32_t runs, int32_t step)"
     )
 
 
@@ -208,7 +229,7 @@ def build_vector_code(finish: Finish) -> Assembly:
     code("mov", "r12", "r8")
     code("strd", "r9", "r10", act_min)
     code("add", "r4", "r6", "r7, lsl #4")
-    _enter_loop(code, "r7", VECTOR_UNITS, _UNIT_BYTES, first=0)
+    _enter_loop(code, "r7", VECTOR_UNITS, _count_unit_bytes(finish), first=0)
     code("strd", "r4", "r5", x_end)
 
     code.label("quad")
@@ -218,15 +239,18 @@ def build_vector_code(finish: Finish) -> Assembly:
     code("ldr.w", "pc", entry)
     code.label("loop")
     for _ in range(VECTOR_UNITS):
-        _add_vector_unit(code)
+        _add_vector_unit(code, finish)
     code("ldr", "r4", x_end)
     code("cmp", "lr", "r4")
     code("bne.w", code.local("loop"))
-    code("ldmia", "r12!", registers(["r4", "r5", "r6", "r7"]))
-    code("ldm", "sp", registers(["r8", "r9", "r10"]))
-    code("subs", "r0", "r0", "r1")
-    code("subs", "r2", "r2", "r3")
-    for channel, bias in enumerate(("r4", "r5", "r6", "r7")):
+    _unnest(code, finish, _SUMS)
+    if finish.shared:
+        code("ldmia", "r12!", registers(["r4", "r5", "r6", "r7"]))
+        code("ldm", "sp", registers(["r8", "r9", "r10"]))
+    for channel in range(4):
+        if not finish.shared:
+            code("ldmia", "r12!", registers(["r7", "r8", "r9", "r10"]))
+        bias = f"r{4 + channel}" if finish.shared else "r7"
         _rescale(
             code, finish, channel, _SUMS[channel], bias=bias, multiplier="r8", offset="r9", shift="r10", free="r11"
         )
@@ -242,12 +266,25 @@ def build_vector_code(finish: Finish) -> Assembly:
     return code.build(f"void {code.name}(const ep_dsp_vector_block *block)")
 
 
-_UNIT_BYTES = 27 * 4
+def _count_unit_bytes(finish: Finish) -> int:
+    return (37 if finish.plain else 27) * 4
 
 
-def _add_vector_unit(code: AssemblyBuilder) -> None:
-    """Eight inputs times four channels: 27 instructions of 4 bytes, 32 MACs."""
+def _add_vector_unit(code: AssemblyBuilder, finish: Finish) -> None:
+    """Eight inputs times four channels: 27 instructions of 4 bytes, 32 MACs, 39 cycles on a Cortex-M4.
+
+    Plain weights: 37 instructions, 53 cycles.
+    """
     code("ldmia.w", "lr!", registers(["r4", "r5", "r6", "r7"]))
+    if finish.plain:
+        for pair in ("r4", "r5", "r6", "r7"):
+            code("ldrd", "r8", "r9", "[r12], #8")
+            for index, word in ((0, "r8"), (2, "r9")):
+                code("sxtb16", "r10", word, "ror #8")
+                code("sxtb16", word, word)
+                _multiply(code, "smlad", _SUMS[index], pair, "r10")
+                _multiply(code, "smlad", _SUMS[index + 1], pair, word)
+        return
     for inputs in (("r4", "r5"), ("r6", "r7")):
         code("ldmia.w", "r12!", registers(["r8", "r9", "r10", "r11"]))
         for pair, weights in zip(inputs, (("r8", "r9"), ("r10", "r11")), strict=True):
@@ -278,6 +315,13 @@ def _multiply(code: AssemblyBuilder, mnemonic: str, total: str, first: str, seco
     code(mnemonic, total, first, second, *([total] if mnemonic == "smlad" else []))
 
 
+def _unnest(code: AssemblyBuilder, finish: Finish, sums: tuple[str, ...]) -> None:
+    """The even channels' 256 * A of 256 * A + B."""
+    if not finish.plain:
+        code("subs", sums[0], sums[0], sums[1])
+        code("subs", sums[2], sums[2], sums[3])
+
+
 def _rescale(
     code: AssemblyBuilder,
     finish: Finish,
@@ -290,8 +334,9 @@ def _rescale(
     shift: str,
     free: str,
 ) -> None:
-    """total = the output's distance from act_min; even channels hold 256 times their sum."""
-    code("add", total, bias, f"{total}, {'lsl #1' if channel % 2 else 'asr #7'}")
+    """total = the output's distance from act_min; even channels hold 256 times their sum where they were nested."""
+    is_whole = finish.plain or channel % 2
+    code("add", total, bias, f"{total}, {'lsl #1' if is_whole else 'asr #7'}")
     if finish.ties:
         code("smmlar", free, total, multiplier, offset)
         code("add", total, free, f"{total}, asr #31")

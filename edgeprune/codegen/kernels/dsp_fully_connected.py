@@ -5,34 +5,39 @@ from __future__ import annotations
 import numpy as np
 
 from edgeprune.codegen.kernel import Call, Constant, Kernel, Lowered
-from edgeprune.codegen.kernels.dsp_dot import fold_rescaling, list_quad_channels, nest_quads
+from edgeprune.codegen.kernels.dsp_dot import fold_rescaling, list_quad_channels, pack_quads
 from edgeprune.codegen.kernels.dsp_dot_code import VECTOR_UNITS, build_vector_code
 from edgeprune.codegen.kernels.portable import split_pixels
 from edgeprune.codegen.requantize import scale_layer
 
 
 class DspFullyConnected(Kernel):
-    """fully_connected of any size, weights quantized per tensor, a byte per weight."""
+    """fully_connected of any size, a byte per weight."""
 
     def lower(self, call: Call) -> Lowered | None:
         if call.op.kind != "fully_connected" or not call.target.dsp or call.target.mve:
             return None
         weight = call.inputs[1].data
         assert weight is not None
-        scales = scale_layer(call)
-        if not scales.is_uniform or call.x_strides[0] != split_pixels(call.inputs[0]).channels:
+        if call.x_strides[0] != split_pixels(call.inputs[0]).channels:
             return None  # a part of a wider tensor: its pixels do not touch
-        rescaling = fold_rescaling(scales, fix_constants=False)
+        scales = scale_layer(call)
+        rescaling = fold_rescaling(scales, weight, shared=scales.is_uniform)
         if rescaling is None:
             return None
         outputs, inputs = weight.shape
         units = -(-inputs // 8)
         channels = list_quad_channels(outputs)
-        words = nest_quads(weight[channels], _order_units(inputs))
-        if words is None:
-            return None
-        bias = (rescaling.twice_bias[channels] & 0xFFFFFFFF).astype(np.uint32).reshape(-1, 4)
-        stream = np.concatenate([words.reshape(len(words), -1), bias], axis=1).reshape(-1)
+        constants = [rescaling.twice_bias]
+        if not scales.is_uniform:
+            constants += [rescaling.multiplier, rescaling.offset, rescaling.shift]
+        words = pack_quads(
+            np.where(rescaling.is_fixed[:, None], 0, weight)[channels],
+            _order_units(inputs),
+            plain=rescaling.finish.plain,
+        )
+        table = (np.stack(constants, axis=1)[channels] & 0xFFFFFFFF).astype(np.uint32)
+        stream = np.concatenate([words.reshape(len(words), -1), table.reshape(len(words), -1)], axis=1).reshape(-1)
         code = build_vector_code(rescaling.finish)
         return Lowered(
             kernel="fully connected, 4 outputs of nested weights",
@@ -43,12 +48,15 @@ class DspFullyConnected(Kernel):
                 "multiplier": int(rescaling.multiplier[0]),
                 "offset": int(rescaling.offset[0]),
                 "shift": int(rescaling.shift[0]),
+                "constant_words": 4 * len(constants),
                 "inputs": inputs,
                 "outputs": outputs,
                 "act_min": rescaling.packed_act_min,
                 "excess": rescaling.packed_excess,
             },
-            cycles=200 + 3 * inputs + len(words) * (60 + 39 * units + units // VECTOR_UNITS * 6),
+            cycles=200
+            + 3 * inputs
+            + len(words) * (60 + (53 if rescaling.finish.plain else 39) * units + units // VECTOR_UNITS * 6),
             constants=(Constant(f"{call.name}_stream", "uint32_t", stream),),
             assembly=(code,),
             sources=("ep_dsp_fully_connected.c",),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 
 from edgeprune.codegen.kernel import Call, Constant, Kernel, Lowered
-from edgeprune.codegen.kernels.dsp_dot import Rescaling, fold_rescaling, order_inputs, pack_stream
-from edgeprune.codegen.kernels.dsp_dot_code import build_pixels_code, build_widening_code
-from edgeprune.codegen.kernels.portable import slide_fields
+from edgeprune.codegen.kernels.dsp_dot import fold_rescaling, order_inputs, pack_stream
+from edgeprune.codegen.kernels.dsp_dot_code import PIXEL_STEPS, build_pixels_code, build_widening_code
+from edgeprune.codegen.kernels.portable import is_padded, slide_fields
 from edgeprune.codegen.requantize import get_zero_point, scale_layer
 
 _TILE_BYTES = 1536  # of widened pixels: bounds the scratch where channels are few; at least one pair is held
@@ -26,36 +26,25 @@ class DspPointwise(Kernel):
         assert weight is not None
         if weight.shape[1:3] != (1, 1):
             return None
-        rescaling = fold_rescaling(scale_layer(call))
-        if rescaling is None:
-            return None
-        channels_out, channels_in = weight.shape[0], weight.shape[3]
-        groups = call.x.channels // channels_in
-        order = order_inputs(channels_in)
-        dot = lower_dot(call, weight.reshape(groups, channels_out // groups, channels_in), rescaling, order)
+        channels_in = weight.shape[3]
+        dot = lower_dot(call, weight, order_inputs(channels_in))
         if dot is None:
             return None
-        tile = choose_tile(len(order), -(-call.rows * call.y.columns // 2))
-        pairs = count_pairs(call)
+        widening = 30 + 13 * channels_in // 4
         return replace(
             dot,
             kernel="pointwise convolution, 2 pixels x 4 channels",
             function="ep_dsp_pointwise",
             fields={
                 **dot.fields,
-                "dot.tile": tile,
                 "columns": call.y.columns,
                 "channels": channels_in,
-                "groups": groups,
+                "groups": call.x.channels // channels_in,
                 "x_stride": call.x_strides[0],
                 "y_stride": call.y_stride,
             },
             sources=("ep_dsp_pointwise.c", *dot.sources),
-            scratch_bytes=count_tile_bytes(tile, len(order), channels_out // groups),
-            cycles=groups
-            * (
-                count_dot_cycles(pairs, len(order), channels_out // groups, tile) + pairs * (30 + 13 * channels_in // 4)
-            ),
+            cycles=dot.cycles + count_pairs(call) * (call.x.channels // channels_in) * widening,
         )
 
 
@@ -67,33 +56,31 @@ class DspPatches(Kernel):
             return None
         weight = call.inputs[1].data
         assert weight is not None
-        rescaling = fold_rescaling(scale_layer(call))
-        if rescaling is None:
-            return None
-        channels_out, kernel_rows, kernel_columns, channels_in = weight.shape
+        _, kernel_rows, kernel_columns, channels_in = weight.shape
         groups = call.x.channels // channels_in
-        touching = groups == 1 and call.op.attrs["dilation"][1] == 1 and call.x_strides[0] == channels_in
+        dilation = call.op.attrs["dilation"]
+        touching = groups == 1 and dilation[1] == 1 and call.x_strides[0] == channels_in
         run_columns = kernel_columns if touching else 1
-        runs = kernel_columns // run_columns
-        run = order_inputs(run_columns * channels_in)
-        starts = np.arange(kernel_rows * runs)[:, None, None] * run_columns * channels_in
-        order = np.where(run < 0, -1, run + starts).reshape(-1, 2)
-        dot = lower_dot(call, weight.reshape(groups, channels_out // groups, -1), rescaling, order)
+        runs, run_bytes = kernel_columns // run_columns, run_columns * channels_in
+        run = order_inputs(run_bytes)
+        starts = np.arange(kernel_rows * runs)[:, None, None] * run_bytes
+        dot = lower_dot(call, weight, np.where(run < 0, -1, run + starts).reshape(-1, 2))
         if dot is None:
             return None
-        tile = choose_tile(len(order), -(-call.rows * call.y.columns // 2))
-        pairs = count_pairs(call)
         slide = slide_fields(call, (kernel_rows, kernel_columns))
-        gathering = 120 + kernel_rows * runs * (150 + 13 * run_columns * channels_in // 4)
-        run_bytes = run_columns * channels_in
+        gathering = 150 + kernel_rows * runs * (14 + 13 * run_bytes // 4 + (50 if run_bytes % 4 else 0))
+        if is_padded(call, (kernel_rows, kernel_columns)):
+            gathering += 40 * kernel_rows * runs  # of some patches, more
         return replace(
             dot,
             kernel="convolution of patches, 2 pixels x 4 channels",
             function="ep_dsp_patches",
             fields={
                 **dot.fields,
-                "dot.tile": tile,
                 **{name: slide[name] for name in ("x_rows", "x_columns", "x_stride", "y_columns", "y_stride")},
+                "x_pitch": call.x.columns * call.x_strides[0],
+                "last_row": call.x.rows - 1 - (kernel_rows - 1) * dilation[0],
+                "last_column": call.x.columns - 1 - (kernel_columns - 1) * dilation[1],
                 "groups": groups,
                 "channels": channels_in,
                 "kernel_rows": kernel_rows,
@@ -101,15 +88,15 @@ class DspPatches(Kernel):
                 "run_columns": run_columns,
                 "stride_rows": slide["stride_rows"],
                 "stride_columns": slide["stride_columns"],
-                "dilation_rows": call.op.attrs["dilation"][0],
-                "dilation_columns": call.op.attrs["dilation"][1],
+                "dilation_rows": dilation[0],
+                "dilation_columns": dilation[1],
                 "pad_top": slide["pad_rows"],
                 "pad_left": slide["pad_columns"],
                 "x_zero_point": get_zero_point(call.inputs[0]),
             },
             sources=("ep_dsp_patches.c", "ep_bytes.c", *dot.sources),
-            scratch_bytes=tile * 8 * (len(order) + 1) + -(-2 * run_bytes // 8) * 8,
-            cycles=groups * (count_dot_cycles(pairs, len(order), channels_out // groups, tile) + pairs * gathering),
+            scratch_bytes=dot.scratch_bytes + -(-2 * run_bytes // 8) * 8,
+            cycles=dot.cycles + count_pairs(call) * groups * gathering,
         )
 
 
@@ -124,29 +111,23 @@ def count_pairs(call: Call) -> int:
     return calls * -(-call.rows * call.y.columns // 2)
 
 
-def choose_tile(steps: int, pairs: int) -> int:
-    """Pairs of pixels that are widened at a time."""
-    return max(1, min(_MOST_PAIRS, pairs, _TILE_BYTES // (8 * steps)))
+def lower_dot(call: Call, weight: np.ndarray, order: np.ndarray) -> Lowered | None:
+    """The part of a convolution that its channels are: the ep_dsp_dot named `dot`; without getting the pixels widened.
 
-
-def count_tile_bytes(tile: int, steps: int, channels: int) -> int:
-    """Scratch of a tile: the widened pixels, and outputs where there are fewer than 4 channels."""
-    return tile * (8 * steps + (8 if channels < 4 else 0))
-
-
-def lower_dot(call: Call, weight: np.ndarray, rescaling: Rescaling, order: np.ndarray) -> Lowered | None:
-    """The part of a lowered op that its channels are: the ep_dsp_dot named `dot`, without its tile.
-
-    weight: (groups, channels of each, inputs of each). order: (steps, 2), of `order_inputs`.
+    weight: OHWI. order: (steps, 2), of `order_inputs`, over the weights of a channel.
     """
-    groups, channels, _ = weight.shape
-    streams = [
-        pack_stream(weight[group], _take(rescaling, slice(group * channels, (group + 1) * channels)), order)
-        for group in range(groups)
-    ]
-    whole = [stream for stream in streams if stream is not None]
-    if len(whole) < groups:
+    rescaling = fold_rescaling(scale_layer(call), weight)
+    if rescaling is None:
         return None
+    groups = call.x.channels // weight.shape[3]
+    channels, steps = weight.shape[0] // groups, len(order)
+    flat = weight.reshape(groups, channels, -1)
+    parts = [slice(group * channels, (group + 1) * channels) for group in range(groups)]
+    streams = [pack_stream(flat[group], rescaling.take(part), order) for group, part in enumerate(parts)]
+    pairs_per_call = -(-call.rows * call.y.columns // 2)
+    tile = max(1, min(_MOST_PAIRS, pairs_per_call, _TILE_BYTES // (8 * steps)))
+    quad_cycles = 80 + (18 if rescaling.finish.plain else 15) * steps + steps // PIXEL_STEPS * 6
+    tiles = -(-call.y.rows // call.rows) * -(-pairs_per_call // tile)
     code = build_pixels_code(rescaling.finish)
     return Lowered(
         kernel="",
@@ -154,29 +135,16 @@ def lower_dot(call: Call, weight: np.ndarray, rescaling: Rescaling, order: np.nd
         fields={
             "dot.multiply": code.name,
             "dot.stream": f"{call.name}_stream",
-            "dot.group_words": len(whole[0]),
-            "dot.steps": len(order),
+            "dot.group_words": len(streams[0]),
+            "dot.steps": steps,
             "dot.channels": channels,
+            "dot.tile": tile,
             "dot.act_min": rescaling.packed_act_min,
             "dot.excess": rescaling.packed_excess,
         },
-        cycles=0,
-        constants=(Constant(f"{call.name}_stream", "uint32_t", np.concatenate(whole)),),
+        cycles=100 + groups * (count_pairs(call) * (20 + -(-channels // 4) * quad_cycles) + tiles * 110),
+        constants=(Constant(f"{call.name}_stream", "uint32_t", np.concatenate(streams)),),
         assembly=(code, build_widening_code()),
         sources=("ep_dsp_dot.c",),
+        scratch_bytes=tile * 8 * (steps + 1),
     )
-
-
-def count_dot_cycles(pairs: int, steps: int, channels: int, tile: int) -> int:
-    """Modelled cycles of ep_dsp_multiply over so many pairs of pixels."""
-    quads = -(-channels // 4)
-    return pairs * (20 + quads * (80 + 15 * steps + steps // 16 * 6)) + -(-pairs // tile) * 110
-
-
-def _take(rescaling: Rescaling, channels: slice) -> Rescaling:
-    arrays = {
-        item.name: getattr(rescaling, item.name)[channels]
-        for item in fields(rescaling)
-        if isinstance(getattr(rescaling, item.name), np.ndarray)
-    }
-    return replace(rescaling, **arrays)

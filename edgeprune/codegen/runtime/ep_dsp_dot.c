@@ -15,15 +15,15 @@ static uint32_t load_tail(const int8_t *from, int32_t count)
     return word;
 }
 
-uint32_t *ep_dsp_widen_pairs(const int8_t *x, int32_t offset, int32_t count, uint32_t *to, int32_t pairs)
+uint32_t *ep_dsp_widen_runs(const int8_t *x, int32_t offset, int32_t count, uint32_t *to, int32_t runs, int32_t step)
 {
     const int32_t words = count >> 2, rest = count & 3;
     if (rest == 0) {
-        return ep_dsp_widen_words(x, offset, words, to, pairs);
+        return ep_dsp_widen_words(x, offset, words, to, runs, step);
     }
-    for (; pairs > 0; pairs--) {
+    for (; runs > 0; runs--) {
         if (words > 0) {
-            to = ep_dsp_widen_words(x, offset, words, to, 1);
+            to = ep_dsp_widen_words(x, offset, words, to, 1, 0);
         }
         const int8_t *tail = x + 4 * words;
         const uint32_t first = load_tail(tail, rest), second = load_tail(tail + offset, rest);
@@ -35,7 +35,7 @@ uint32_t *ep_dsp_widen_pairs(const int8_t *x, int32_t offset, int32_t count, uin
             to[1] = ep_extend_odd(second);
             to += 2;
         }
-        x += 2 * offset;
+        x += step;
     }
     return to;
 }

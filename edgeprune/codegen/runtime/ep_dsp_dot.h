@@ -12,7 +12,7 @@ typedef struct {
     int8_t *y;              /* the first pixel's outputs */
     int32_t y_stride;       /* from a pixel to the next; 0: both pixels of the (one) pair are the same */
     int32_t quad_bytes;     /* channels to compute: a multiple of 4 */
-    const uint32_t *x;      /* activations by ep_dsp_widen_pairs */
+    const uint32_t *x;      /* activations by ep_dsp_widen_runs */
     const uint32_t *stream; /* of each quad: its weights step by step; bias, multiplier, offset, shift of each channel */
     int32_t steps;          /* pairs of inputs */
     int32_t pairs;          /* of pixels */
@@ -32,13 +32,14 @@ typedef struct {
     uint32_t excess;
 } ep_dsp_dot;
 
-/* Generated assembly: words of 4 bytes of `pairs` pairs of pixels, `offset` bytes from a pixel to the next, widened to
- * int16 and interleaved: of each word bytes 0 and 2 of both pixels, then 1 and 3 of both. Returns the end of `to`. */
-uint32_t *ep_dsp_widen_words(const int8_t *x, int32_t offset, int32_t words, uint32_t *to, int32_t pairs);
+/* Generated assembly: `words` words of 4 bytes of two pixels, `offset` bytes apart, widened to int16 and interleaved: of
+ * each word bytes 0 and 2 of both pixels, then 1 and 3 of both; `runs` times, x moving on by `step` bytes. Returns the
+ * end of `to`. */
+uint32_t *ep_dsp_widen_words(const int8_t *x, int32_t offset, int32_t words, uint32_t *to, int32_t runs, int32_t step);
 
-/* Widen `count` bytes of each of `pairs` pairs of pixels; the order of the bytes is that of dsp_dot.order_inputs.
- * Returns the end of what was written: (count + 1) / 2 * 2 words per pair. */
-uint32_t *ep_dsp_widen_pairs(const int8_t *x, int32_t offset, int32_t count, uint32_t *to, int32_t pairs);
+/* The same for runs of any number of bytes; their order is that of dsp_dot.order_inputs. (count + 1) / 2 * 2 words are
+ * written per run. */
+uint32_t *ep_dsp_widen_runs(const int8_t *x, int32_t offset, int32_t count, uint32_t *to, int32_t runs, int32_t step);
 
 /* All channels of a group for widened pixels. spare: 8 bytes per pair, used where there are fewer than 4 channels. */
 void ep_dsp_multiply(const ep_dsp_dot *op, int32_t group, const uint32_t *x, int32_t pairs, int8_t *y,

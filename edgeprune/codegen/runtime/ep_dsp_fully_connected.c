@@ -45,7 +45,7 @@ void ep_dsp_fully_connected(const ep_dsp_fully_connected_op *op, const ep_call *
     widen(call->x, op->inputs, call->scratch);
     if (whole > 0) {
         op->multiply(&block);
-        block.stream += (whole >> 2) * (8 * units + 4);
+        block.stream += (whole >> 2) * (8 * units + op->constant_words);
     }
     if (rest == 0) {
         return;

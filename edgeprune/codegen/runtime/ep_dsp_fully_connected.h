@@ -6,14 +6,14 @@
 
 /* What the assembly is told (codegen/kernels/dsp_dot_code.py); it reads the members by their place. */
 typedef struct {
-    int32_t multiplier;
+    int32_t multiplier; /* of all outputs, with offset and shift; or the stream holds them beside each bias */
     int32_t offset;
     int32_t shift;
     int8_t *y;
     int8_t *y_end;          /* a multiple of 4 after y */
     const uint32_t *x;      /* inputs as int16: of each four, 0 and 2, then 1 and 3 */
     int32_t units;          /* of eight inputs */
-    const uint32_t *stream; /* of each four outputs: weights, then four biases */
+    const uint32_t *stream; /* of each four outputs: weights, then constants */
     uint32_t act_min;       /* in each byte */
     uint32_t excess;        /* 255 - (act_max - act_min) in each byte */
 } ep_dsp_vector_block;
@@ -24,6 +24,7 @@ typedef struct {
     int32_t multiplier;
     int32_t offset;
     int32_t shift;
+    int32_t constant_words; /* of each four outputs */
     int32_t inputs;
     int32_t outputs;
     uint32_t act_min;

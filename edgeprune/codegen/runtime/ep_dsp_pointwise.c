@@ -22,7 +22,7 @@ static void multiply_pixels(const ep_dsp_pointwise_op *op, const ep_call *call, 
                 x_stride = y_stride = 0;
             }
         }
-        ep_dsp_widen_pairs(x, x_stride, op->channels, call->scratch, pairs);
+        ep_dsp_widen_runs(x, x_stride, op->channels, call->scratch, pairs, 2 * x_stride);
         ep_dsp_multiply(&op->dot, group, call->scratch, pairs, y, y_stride, spare);
         x += 2 * pairs * x_stride;
         y += 2 * pairs * y_stride;
