@@ -130,6 +130,7 @@ class Lowered:
     scratch_bytes: memory needed during the call only (8-byte aligned).
     state_bytes: memory that must keep its content from the first row's call to the last's (a reduction's sums).
     in_place: the activation inputs (0 or 1) whose memory the output may take, strides being equal.
+    in_place_whole: the same, where one call computes the whole map (never in a streamed segment).
     cycles: modelled Cortex-M4-like cycles of one inference, `rows` at a time: a closed formula to choose kernels by;
         what is reported is measured.
     """
@@ -144,6 +145,7 @@ class Lowered:
     scratch_bytes: int = 0
     state_bytes: int = 0
     in_place: tuple[int, ...] = field(default=())
+    in_place_whole: tuple[int, ...] = field(default=())
 
     @property
     def constant_bytes(self) -> int:

@@ -7,7 +7,7 @@ the plan is the best of several greedy orders and stops at the lower bound, the 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,16 +98,21 @@ def _place_in_order(order: Sequence[Buffer]) -> dict[str, int]:
     return offsets
 
 
-def share_in_place(program: Program, lowered: Mapping[str, Lowered]) -> dict[str, str]:
+def share_in_place(
+    program: Program, lowered: Mapping[str, Lowered], streamed: Collection[str] | None = None
+) -> dict[str, str]:
     """Which buffers may be one: the output of an op that can work in place takes its dying input's memory.
 
-    lowered: by step name. Returns buffer -> the buffer whose memory it takes, chains resolved.
+    lowered: by step name. streamed: the steps that are computed a few rows at a time; None: any may be.
+    Returns buffer -> the buffer whose memory it takes, chains resolved.
     """
     shared = {name: name for name in program.buffer_bytes}
     last_read = _find_last_reads(program)
     for index, step in enumerate(program.steps):
         y = program.places[step.output]
-        for number in lowered[step.name].in_place:
+        item = lowered[step.name]
+        is_whole = streamed is not None and step.name not in streamed
+        for number in (*item.in_place, *(item.in_place_whole if is_whole else ())):
             x = program.places[step.inputs[number]]
             if _may_share(program, step, index, x, y, shared, last_read):
                 root = shared[x.buffer]

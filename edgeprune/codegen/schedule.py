@@ -94,7 +94,7 @@ class Scheduler:
         """The schedule with these segments streamed and all else over whole maps."""
         units, lowered, cycles, buffers = self._arrange(segments)
         arena = plan_arena(buffers)
-        return Schedule(self.program, self.target, units, lowered, self._shared, buffers, arena, cycles)
+        return Schedule(self.program, self.target, units, lowered, self._share(segments), buffers, arena, cycles)
 
     def estimate(self, segments: Sequence[Segment]) -> tuple[int, int]:
         """The least arena bytes that any placing could reach, and the modelled cycles; quick."""
@@ -116,7 +116,13 @@ class Scheduler:
             cycles += segment.calls * _CALL_CYCLES
             cycles += segment.moved_bytes * _MOVE_CYCLES
         cycles += sum(item.cycles for item in lowered.values())
-        return units, lowered, round(cycles), self._list_buffers(units, lowered)
+        return units, lowered, round(cycles), self._list_buffers(units, lowered, self._share(segments))
+
+    def _share(self, segments: Sequence[Segment]) -> dict[str, str]:
+        """Buffers that are one; outside of segments also those of ops that work in place on whole maps only."""
+        steps = self.program.steps
+        streamed = {step.name for segment in segments for step in steps[segment.first : segment.last + 1]}
+        return share_in_place(self.program, self._whole, streamed)
 
     def plan(self, first: int, last: int, pace: int) -> Segment | None:
         """A segment of this program (`streaming.plan_segment`)."""
@@ -142,7 +148,9 @@ class Scheduler:
             self._lowered[key] = lower_call(call, portable=self.portable)
         return self._lowered[key]
 
-    def _list_buffers(self, units: Sequence[Unit], lowered: Mapping[str, Lowered]) -> tuple[Buffer, ...]:
+    def _list_buffers(
+        self, units: Sequence[Unit], lowered: Mapping[str, Lowered], shared: Mapping[str, str]
+    ) -> tuple[Buffer, ...]:
         """All memory of the arena, by step; what outlives a tick of a segment is alive for all of the segment."""
         lives: dict[str, tuple[int, int]] = {}
         sizes: dict[str, int] = {}
@@ -152,7 +160,7 @@ class Scheduler:
                 step = self.program.steps[number]
                 item = lowered[step.name]
                 for name in (*step.inputs, step.output):
-                    root = self._shared[self.program.places[name].buffer]
+                    root = shared[self.program.places[name].buffer]
                     window = unit.segment.windows.get(root) if unit.segment is not None else None
                     is_passing = unit.segment is None or (window is not None and window.is_transient)
                     first, last = (number, number) if is_passing else (unit.first, unit.last)

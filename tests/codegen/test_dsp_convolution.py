@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgeprune.codegen.kernels import dsp_convolution
 from edgeprune.codegen.kernels.dsp_convolution import PackedPairsConvolution, pack_weights
 from edgeprune.codegen.kernels.dsp_convolution_code import FIELD_BITS, LARGEST_WEIGHT_SUM
 from edgeprune.graph import Graph, Quant
@@ -178,6 +179,35 @@ def test_image_rows_at_a_time() -> None:
     x = maker.add_layer(Layer((13, 8, 3), 5, kernel_size=(3, 3), activation="relu"))
     maker.add_layer(Layer((13, 8, 5), 4, kernel_size=(4, 3), stride=(2, 2)), x)
     assert_exact(maker.finish(), pace=2)
+
+
+@pytest.mark.parametrize("unpacks", [False, True])
+@pytest.mark.parametrize(("rows", "outputs"), [(1, 5), (2, 17), (3, 9), (5, 4)])
+def test_tiles_of_all_sizes(rows: int, outputs: int, unpacks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the output takes the input's memory: the second layer of each chain."""
+
+    def list_tiles(slide: dsp_convolution.Slide) -> list[dsp_convolution.Tile]:
+        longest = -(-slide.outputs // slide.dilation)
+        return [dsp_convolution.Tile(min(rows, slide.y_rows), min(max(outputs, slide.pad), longest), unpacks)]
+
+    monkeypatch.setattr(dsp_convolution, "_list_tiles", list_tiles)
+    for shape, kernel_size in (((1, 41, 3), (1, 6)), ((8, 9, 4), (3, 3)), ((9, 4, 5), (2, 3))):
+        maker = ProgramMaker(rows)
+        x = maker.add_layer(Layer(shape, shape[2], kernel_size=kernel_size, zero_points=(-128, 3)))
+        x = maker.add_layer(Layer(shape, shape[2], kernel_size=kernel_size, zero_points=(3, -5)), x)
+        maker.add_layer(Layer(shape, 2, kernel_size=kernel_size, stride=(1, 2)), x)
+        assert_exact(maker.finish())
+
+
+def test_output_in_the_place_of_the_input() -> None:
+    maker = ProgramMaker(5)
+    x = maker.add_layer(Layer((12, 12, 8), 8, kernel_size=(3, 3)))
+    x = maker.add_layer(Layer((12, 12, 8), 8, kernel_size=(3, 3)), x)
+    maker.add_layer(Layer((12, 12, 8), 2, kernel_size=(3, 3)), x)
+    run = run_layer(maker.finish(), M4, kernel=PackedPairsConvolution())
+    assert run.worst_difference == 0
+    first, second = run.schedule.program.steps[:2]
+    assert run.schedule.shared[second.output] == run.schedule.shared[first.output]
 
 
 @pytest.mark.parametrize(

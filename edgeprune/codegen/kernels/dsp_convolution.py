@@ -44,6 +44,8 @@ class Slide:
     pad_rows: rows, of the outer axis.
     x_rows, outputs, y_rows: the outer axis's input rows, outputs of a row, and output rows that one call computes.
     calls: how many calls an inference takes.
+    in_place_row_bytes: of a step along the axis that tiles follow one another on, where the output has the input's size
+    and one call computes it all, so that it may lie in the input's memory; else 0.
     """
 
     on_rows: bool
@@ -60,6 +62,7 @@ class Slide:
     outputs: int
     y_rows: int
     calls: int
+    in_place_row_bytes: int
 
     @property
     def tap_pairs(self) -> int:
@@ -142,8 +145,31 @@ class Plan:
         return self.pixel_words_at + -(-self.slide.x_channels // 4)
 
     @property
+    def works_in_place(self) -> bool:
+        """Whether tiles follow one another along one axis only, and are long enough for the rows kept from each."""
+        slide = self.slide
+        one_strip = slide.on_rows or self.tile.outputs >= slide.outputs
+        step = self.tile.outputs if slide.on_rows else self.tile.rows
+        return slide.in_place_row_bytes > 0 and one_strip and step >= self.padded_rows
+
+    @property
+    def padded_rows(self) -> int:
+        return self.slide.pad if self.slide.on_rows else self.slide.pad_rows
+
+    @property
+    def saved_rows(self) -> int:
+        """Rows of the input to keep from tile to tile when working in place."""
+        is_one_tile = self.tile.outputs >= self.slide.outputs and self.tile.rows >= self.slide.y_rows
+        return self.padded_rows if self.works_in_place and not is_one_tile else 0
+
+    @property
+    def saved_words_at(self) -> int:
+        return self.x_words_at + self.x_words
+
+    @property
     def scratch_bytes(self) -> int:
-        return -(-4 * (self.x_words_at + self.x_words) // 8) * 8
+        saved_words = -(-self.saved_rows * self.slide.in_place_row_bytes // 4)
+        return -(-4 * (self.saved_words_at + saved_words) // 8) * 8
 
     @property
     def extra_flash_bytes(self) -> int:
@@ -236,8 +262,10 @@ class PackedPairsConvolution(Kernel):
             "extent": slide.extent,
             "tile_rows": plan.tile.rows,
             "tile_outputs": plan.tile.outputs,
+            "saved_rows": plan.saved_rows,
             "x_words": plan.x_words_at,
             "pixel_words": plan.pixel_words_at,
+            "saved_words": plan.saved_words_at,
             "slides_on_rows": int(slide.on_rows),
             "x_zero_point": get_zero_point(call.inputs[0]),
         }
@@ -248,8 +276,9 @@ class PackedPairsConvolution(Kernel):
             cycles=estimate_cycles(plan, not scales.clamps_negatives),
             constants=data,
             assembly=tuple(assembly),
-            sources=("ep_dsp_conv.c",),
+            sources=("ep_dsp_conv.c", "ep_bytes.c"),
             scratch_bytes=plan.scratch_bytes,
+            in_place_whole=(0,) if plan.works_in_place else (),
         )
 
 
@@ -283,8 +312,16 @@ def _find_slide(call: Call) -> Slide | None:
         outputs=call.rows if on_rows else call.y.columns,
         y_rows=1 if on_rows else call.rows,
         calls=-(-call.y.rows // call.rows),
+        in_place_row_bytes=call.x.columns * call.x_strides[0] if _keeps_place(call) else 0,
     )
     return slide if slide.tap_pairs <= _MOST_TAP_PAIRS else None
+
+
+def _keeps_place(call: Call) -> bool:
+    """Whether every output pixel has the place of the input pixel that its window is centred on."""
+    same_size = (call.x.rows, call.x.columns) == (call.y.rows, call.y.columns) and call.rows == call.y.rows
+    steps = {call.op.attrs["stride"], call.op.attrs["dilation"]}
+    return same_size and steps == {(1, 1)} and call.x_strides[0] == call.y_stride
 
 
 def _arrange_lines(call: Call, slide: Slide) -> np.ndarray:

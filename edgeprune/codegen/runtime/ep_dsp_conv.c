@@ -4,6 +4,7 @@
  * through the whole tile, so that its weights are unpacked once per tile. */
 #include "ep_dsp_conv.h"
 
+#include "ep_bytes.h"
 #include "ep_dsp.h"
 
 enum { PAIRS = 3, BLOCK_OUTPUTS = 2 * PAIRS };
@@ -18,6 +19,9 @@ typedef struct {
     int32_t x_first;     /* the position along the sliding axis of the first value of phase 0; likewise */
     int32_t x_begin;     /* the positions that the outputs need and that exist; others may not be in memory */
     int32_t x_end;
+    const int8_t *saved; /* rows of x before `saved_end`, or NULL; as x, for arithmetic only */
+    int32_t is_in_place;
+    int32_t saved_end;   /* along the axis that tiles follow one another on */
     int32_t rows;        /* output rows */
     int32_t outputs;     /* of each row */
 } tile;
@@ -54,16 +58,29 @@ static void pack_line(const int8_t *x, int32_t step, uint32_t *words, int32_t co
     }
 }
 
+/* The pixel at a position of the outer row `row`, or of padding. */
+static const int8_t *find_pixel(const ep_dsp_conv_op *op, const tile *t, const int8_t *row, const int8_t *padding,
+                                int32_t position)
+{
+    if (row == NULL || position < t->x_begin || position >= t->x_end) {
+        return padding;
+    }
+    if (op->slides_on_rows && position < t->saved_end) {
+        row = t->saved;
+    }
+    return row + position * op->x_stride;
+}
+
 /* One phase of the outer row `row`, or of padding, where it is NULL; a channel's words lie side by side. */
 static void pack_phase(const ep_dsp_conv_op *op, const tile *t, const int8_t *row, const int8_t *padding,
                        int32_t position, uint32_t *words)
 {
     const int32_t spacing = op->phases * op->dilation, step = op->line_words * op->phases;
     const int32_t width = t->outputs / BLOCK_OUTPUTS * PAIRS + PAIRS + op->tap_pairs - 1;
+    const int32_t begin = op->slides_on_rows && t->saved_end > t->x_begin ? t->saved_end : t->x_begin;
     for (int32_t i = 0; i < width; i++, position += 2 * spacing) {
-        const int8_t *a = padding, *b = padding;
-        if (row != NULL && position >= t->x_begin && position + spacing < t->x_end && op->x_channels < 4) {
-            int32_t count = (t->x_end - spacing - position + 2 * spacing - 1) / (2 * spacing);
+        if (op->x_channels < 4 && row != NULL && position >= begin && position + spacing < t->x_end) {
+            int32_t count = (t->x_end - position + spacing - 1) / (2 * spacing);
             count = count < width - i ? count : width - i;
             const int8_t *x = row + position * op->x_stride;
             for (int32_t channel = 0; channel < op->x_channels; channel++) {
@@ -73,13 +90,8 @@ static void pack_phase(const ep_dsp_conv_op *op, const tile *t, const int8_t *ro
             position += (count - 1) * 2 * spacing;
             continue;
         }
-        if (row != NULL && position >= t->x_begin && position < t->x_end) {
-            a = row + position * op->x_stride;
-        }
-        if (row != NULL && position + spacing >= t->x_begin && position + spacing < t->x_end) {
-            b = row + (position + spacing) * op->x_stride;
-        }
-        pack_pixels(a, b, words + i, step, op->x_channels);
+        pack_pixels(find_pixel(op, t, row, padding, position), find_pixel(op, t, row, padding, position + spacing),
+                    words + i, step, op->x_channels);
     }
 }
 
@@ -90,16 +102,38 @@ static void pack_tile(const ep_dsp_conv_op *op, const tile *t, const int8_t *pad
     for (int32_t i = 0; i < rows; i++, words += op->line_words * op->phases * op->x_channels) {
         int32_t row = t->x_first_row + i;
         const int8_t *x = row >= 0 && row < outer_rows ? t->x + row * t->x_row_bytes : NULL;
+        if (x != NULL && !op->slides_on_rows && row < t->saved_end) {
+            x = t->saved + row * t->x_row_bytes;
+        }
         for (int32_t phase = 0; phase < op->phases; phase++) {
             pack_phase(op, t, x, padding, t->x_first + phase, words + phase * op->line_words);
         }
     }
 }
 
-static void run_tile(const ep_dsp_conv_op *op, const tile *t, uint32_t *scratch)
+/* Where y may lie in the memory of x: keep the last rows that this tile overwrites and the next one needs. A row is one
+ * step along the axis that tiles follow one another on. */
+static void save_rows(const ep_dsp_conv_op *op, tile *t, int32_t first, int32_t rows, uint32_t *scratch)
+{
+    const int32_t kept = op->saved_rows, end = first + rows;
+    int8_t *saved = (int8_t *)(scratch + op->saved_words);
+    const int8_t *x = t->x + (end - kept) * t->x_row_bytes;
+    ep_copy_bytes(saved, x, kept * t->x_row_bytes);
+    t->saved = saved - (end - kept) * t->x_row_bytes;
+    t->saved_end = end;
+}
+
+static void run_tile(const ep_dsp_conv_op *op, tile *t, uint32_t *scratch)
 {
     uint32_t *x_words = scratch + op->x_words;
     pack_tile(op, t, (const int8_t *)(scratch + op->pixel_words), x_words);
+    if (t->is_in_place) {
+        if (op->slides_on_rows) {
+            save_rows(op, t, t->x_first + op->lead + op->pad, t->outputs, scratch);
+        } else {
+            save_rows(op, t, t->x_first_row + op->pad_rows, t->rows, scratch);
+        }
+    }
     const int8_t *weight = op->weight;
     const int32_t *scales = op->scales;
     for (int32_t channel = 0; channel < op->y_channels; channel++, weight += op->weight_bytes) {
@@ -150,6 +184,9 @@ void ep_dsp_conv(const ep_dsp_conv_op *op, const ep_call *call)
     t.x_row_bytes = op->x_columns * op->x_stride;
     t.y_row_bytes = op->y_columns * op->y_stride;
     t.x = call->x - call->x_first * t.x_row_bytes;
+    t.is_in_place = op->saved_rows > 0 && call->x == call->y;
+    t.saved = NULL;
+    t.saved_end = INT32_MIN;
     const int32_t dilation = op->dilation; /* so many strips lie between one another */
     if (op->slides_on_rows) {
         for (int32_t i = 0; i < dilation && i < call->y_rows; i++) {

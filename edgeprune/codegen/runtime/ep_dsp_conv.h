@@ -37,12 +37,14 @@ typedef struct {
     int16_t phases;   /* stride along the sliding axis */
     int16_t dilation; /* along the sliding axis */
     int16_t pad;      /* along the sliding axis */
-    int16_t lead;     /* positions before the first tap that a line begins with: an odd number of taps is led by a zero */
-    int16_t extent;   /* positions from an output's first tap to its last, both included */
+    int16_t lead;     /* of a line's first word before the first tap: an odd number of taps is led by a zero */
+    int16_t extent;   /* from an output's first tap to its last, both included */
     int16_t tile_rows;
     int16_t tile_outputs;
-    int16_t x_words;  /* offsets of the packed x and of the padding's pixel in the scratch */
+    int16_t saved_rows; /* to be kept from tile to tile, where y may lie in the memory of x */
+    int16_t x_words;    /* offsets in the scratch: packed x, the padding's pixel, saved rows */
     int16_t pixel_words;
+    int16_t saved_words;
     int8_t slides_on_rows;
     int8_t x_zero_point;
 } ep_dsp_conv_op;
