@@ -13,6 +13,7 @@ from edgeprune.codegen.kernels.dsp_depthwise import DspDepthwiseLine, DspDepthwi
 from edgeprune.codegen.kernels.dsp_elementwise import DspElementwise
 from edgeprune.codegen.kernels.dsp_fully_connected import DspFullyConnected
 from edgeprune.codegen.kernels.dsp_pointwise import DspPatches, DspPointwise
+from edgeprune.codegen.kernels.dsp_pooling import DspMapSum
 from edgeprune.codegen.kernels.mve_depthwise import MveDepthwiseConv2d, MveDepthwiseTaps
 from edgeprune.codegen.kernels.mve_elementwise import MveElementwise
 from edgeprune.codegen.kernels.mve_layers import MveConv2d, MveFullyConnected
@@ -39,7 +40,8 @@ from edgeprune.errors import UnsupportedModelError
 KERNELS: Mapping[str, tuple[Kernel, ...]] = {
     "conv_2d": (MveConv2d(), DspPointwise(), PackedPairsConvolution(), DspPatches(), PortableConv2d()),
     "depthwise_conv_2d": (
-        MveDepthwiseConv2d(), MveDepthwiseTaps(),
+        MveDepthwiseConv2d(),
+        MveDepthwiseTaps(),
         DspDepthwiseLine(),
         DspDepthwisePlane(),
         PortableDepthwiseConv2d(),
@@ -50,8 +52,8 @@ KERNELS: Mapping[str, tuple[Kernel, ...]] = {
     "mul": (MveElementwise(), DspElementwise(), PortableMul(), PortableLookup()),
     "prelu": (PortablePrelu(), PortableLookup()),
     "max_pool_2d": (MvePool(), PortablePool()),
-    "average_pool_2d": (MvePool(), PortablePool()),
-    "mean": (MveMean(), PortableMean()),
+    "average_pool_2d": (MvePool(), DspMapSum(), PortablePool()),
+    "mean": (MveMean(), DspMapSum(), PortableMean()),
     "softmax": (PortableSoftmax(),),
     **{kind: (MveLookup(), PortableLookup()) for kind in LOOKUPS},
     **{kind: (MveLookup(), PortableClamp(), PortableLookup()) for kind in CLAMPS},
