@@ -9,6 +9,7 @@ memory, as long as the total falls and the modelled cycles stay within the limit
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -44,6 +45,7 @@ PACES = (
 )  # rows of a segment's last step in each tick
 MAX_TICKS = 512  # of one segment; below this the search stays quick and the tables short
 _REACH = 24  # steps looked at before and after the one that needs the most memory
+_PART_CALL = 0.6  # of a whole call's cycles: a call for fewer rows than usual
 _CALL_CYCLES = 45  # of a streamed call beyond the kernel's own: progress, pointers, the call; counted on emitted code
 _MOVE_CYCLES = 0.6  # per byte that slides: two words each way in an LDM/STM pair, and the loop
 
@@ -85,8 +87,9 @@ class Scheduler:
     def __init__(self, program: Program, target: Target, *, portable: bool = False) -> None:
         self.program, self.target, self.portable = program, target, portable
         self._lowered: dict[tuple[str, int], Lowered] = {}
-        self._segments: dict[tuple[int, int, int], Segment | None] = {}
-        self._estimates: dict[tuple[tuple[int, int, int], ...], tuple[int, int]] = {}
+        self._segments: dict[tuple[int, int, int, bool], Segment | None] = {}
+        self._estimates: dict[tuple[tuple[int, int, int, bool], ...], tuple[int, int]] = {}
+        self._steps = {step.name: step for step in program.steps}
         self._whole = {step.name: self._lower(step, count_step_rows(program, step)) for step in program.steps}
         self._shared = share_in_place(program, self._whole)
 
@@ -98,7 +101,7 @@ class Scheduler:
 
     def estimate(self, segments: Sequence[Segment]) -> tuple[int, int]:
         """The least arena bytes that any placing could reach, and the modelled cycles; quick."""
-        key = tuple((segment.first, segment.last, segment.pace) for segment in segments)
+        key = tuple((segment.first, segment.last, segment.pace, segment.is_aligned) for segment in segments)
         if key not in self._estimates:
             _, _, cycles, buffers = self._arrange(segments)
             self._estimates[key] = find_lower_bound(buffers), cycles
@@ -113,7 +116,10 @@ class Scheduler:
         for segment in segments:
             for step in self.program.steps[segment.first : segment.last + 1]:
                 lowered[step.name] = self._lower(step, segment.rows_per_call[step.name])
-            cycles += segment.calls * _CALL_CYCLES
+            for name, calls in segment.calls.items():
+                rows = count_step_rows(self.program, self._steps[name])
+                least = -(-rows // segment.rows_per_call[name])  # the calls that the kernel's estimate counts
+                cycles += calls * _CALL_CYCLES + lowered[name].cycles * _PART_CALL * (calls / least - 1)
             cycles += segment.moved_bytes * _MOVE_CYCLES
         cycles += sum(item.cycles for item in lowered.values())
         return units, lowered, round(cycles), self._list_buffers(units, lowered, self._share(segments))
@@ -124,11 +130,11 @@ class Scheduler:
         streamed = {step.name for segment in segments for step in steps[segment.first : segment.last + 1]}
         return share_in_place(self.program, self._whole, streamed)
 
-    def plan(self, first: int, last: int, pace: int) -> Segment | None:
+    def plan(self, first: int, last: int, pace: int, is_aligned: bool = False) -> Segment | None:
         """A segment of this program (`streaming.plan_segment`)."""
-        key = first, last, pace
+        key = first, last, pace, is_aligned
         if key not in self._segments:
-            self._segments[key] = plan_segment(self.program, self._shared, first, last, pace)
+            self._segments[key] = plan_segment(self.program, self._shared, first, last, pace, is_aligned)
         return self._segments[key]
 
     def _lower(self, step: Step, rows: int) -> Lowered:
@@ -212,13 +218,14 @@ def _propose(scheduler: Scheduler, schedule: Schedule, segments: tuple[Segment, 
                 continue  # would cut a segment in two
             rest = tuple(old for old in segments if old.last < first or old.first > last)
             rows = count_step_rows(scheduler.program, scheduler.program.steps[last])
-            for pace in PACES:
+            for pace, is_aligned in itertools.product(PACES, (False, True)):
                 if pace > rows or -(-rows // pace) > MAX_TICKS:
                     continue
-                segment = scheduler.plan(first, last, pace)
+                segment = scheduler.plan(first, last, pace, is_aligned)
                 if segment is None:
                     break  # at any pace
-                if sum(align(window.byte_count) for window in segment.windows.values()) >= schedule.arena.byte_count:
+                kept = sum(align(window.byte_count) for window in segment.windows.values() if not window.is_transient)
+                if kept >= schedule.arena.byte_count:
                     break  # a faster pace only needs larger windows
                 yield tuple(sorted((*rest, segment), key=lambda item: item.first))
 

@@ -16,6 +16,7 @@ rows a window must hold is found by going through all ticks here, at compile tim
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -63,20 +64,23 @@ class Segment:
     """Steps `first` to `last` of a program, streamed.
 
     pace: rows of the last step in each tick. progress, row_windows: by step name. windows: by buffer.
+    is_aligned: whether every step makes `slope` rows in each tick but the last, which takes larger windows and fewer
+        calls; else it makes just what its readers need.
     rows_per_call: the most rows that a step is asked for at once; a longer stretch is asked for in several calls.
-    moved_bytes: what sliding moves in one inference. calls: of kernels, in one inference.
+    moved_bytes: what sliding moves in one inference. calls: of each step's kernel, in one inference.
     """
 
     first: int
     last: int
     pace: int
+    is_aligned: bool
     ticks: int
     progress: Mapping[str, Progress]
     row_windows: Mapping[str, RowWindow]
     windows: Mapping[str, Window]
     rows_per_call: Mapping[str, int]
     moved_bytes: int
-    calls: int
+    calls: Mapping[str, int]
 
 
 def count_step_rows(program: Program, step: Step) -> int:
@@ -85,7 +89,9 @@ def count_step_rows(program: Program, step: Step) -> int:
     return find_area(program.graph.tensors[name].shape).rows
 
 
-def plan_segment(program: Program, shared: Mapping[str, str], first: int, last: int, pace: int) -> Segment | None:
+def plan_segment(
+    program: Program, shared: Mapping[str, str], first: int, last: int, pace: int, is_aligned: bool = False
+) -> Segment | None:
     """Stream the steps `first`..`last` at `pace` rows of the last one; None where that cannot be.
 
     shared: buffer -> the buffer whose memory it takes (memory.share_in_place).
@@ -99,7 +105,7 @@ def plan_segment(program: Program, shared: Mapping[str, str], first: int, last: 
         row_windows[step.name] = window
     flow = _Flow(program, shared, first, last)
     ticks = -(-count_step_rows(program, steps[-1]) // pace)
-    progress = _find_progress(program, flow, row_windows, pace, ticks)
+    progress = _find_progress(program, flow, row_windows, pace, ticks, is_aligned)
     if progress is None:
         return None
     filling = max(-(-item.offset // item.slope) for item in progress.values())  # of the last step it is 0
@@ -111,8 +117,13 @@ def plan_segment(program: Program, shared: Mapping[str, str], first: int, last: 
     rows_per_call = {
         step.name: max(1, min(progress[step.name].slope, count_step_rows(program, step))) for step in steps
     }
-    calls = sum(-(-progress[name].cap // rows) for name, rows in rows_per_call.items())
-    return Segment(first, last, pace, ticks, progress, row_windows, windows, rows_per_call, moved, calls)
+    calls = {name: _count_calls(item, ticks, rows_per_call[name]) for name, item in progress.items()}
+    return Segment(first, last, pace, is_aligned, ticks, progress, row_windows, windows, rows_per_call, moved, calls)
+
+
+def _count_calls(progress: Progress, ticks: int, rows_per_call: int) -> int:
+    made = [progress.rows(tick, ticks) for tick in range(-1, ticks)]
+    return sum(-(-(after - before) // rows_per_call) for before, after in itertools.pairwise(made))
 
 
 class _Flow:
@@ -178,7 +189,7 @@ def have_overlap(first: range, second: range) -> bool:
 
 
 def _find_progress(
-    program: Program, flow: _Flow, row_windows: Mapping[str, RowWindow], pace: int, ticks: int
+    program: Program, flow: _Flow, row_windows: Mapping[str, RowWindow], pace: int, ticks: int, is_aligned: bool
 ) -> dict[str, Progress] | None:
     """Each step's progress, from the last step backwards; None where branches run at different paces."""
     steps = flow.steps
@@ -204,7 +215,8 @@ def _find_progress(
         if len({slope for slope, _, _ in demands}) > 1:
             return None
         cap = rows if leaves else max(cap for _, _, cap in demands)
-        progress[step.name] = Progress(demands[0][0], max(offset for _, offset, _ in demands), cap)
+        slope, offset = demands[0][0], max(offset for _, offset, _ in demands)
+        progress[step.name] = Progress(slope, -(-offset // slope) * slope if is_aligned else offset, cap)
     return progress
 
 

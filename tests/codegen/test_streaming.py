@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -21,8 +23,8 @@ def _list_segments(seed: int) -> list[tuple[Program, Segment]]:
     found = []
     for first in range(len(program.steps)):
         for last in range(first, len(program.steps)):
-            for pace in (1, 2, 5):
-                segment = plan_segment(program, alone, first, last, pace)
+            for pace, is_aligned in itertools.product((1, 2, 5), (False, True)):
+                segment = plan_segment(program, alone, first, last, pace, is_aligned)
                 if segment is not None:
                     found.append((program, segment))
     return found
