@@ -166,7 +166,7 @@ def _expect(
     after = y_map if reduces or len(case.slices) == 1 else y_map[first : first + rows]
     channels = find_area(case.expected.shape).channels
     before = after.copy()
-    part = (slice(None), slice(None), slice(0, channels))
+    part: tuple[slice, ...] = (slice(None), slice(None), slice(0, channels))
     offset = 0
     if case.call.op.kind == "concat":
         part, offset = _find_part(case)

@@ -99,8 +99,8 @@ def _lower_map(call: Call, function: str, act_min: int, act_max: int, scale: dic
         kernel="portable",
         function=function,
         fields=fields,
-        cycles=calls * (SETUP_CYCLES + fours * 24)
-        + call.x.pixels * fours * 17
+        cycles=calls * (SETUP_CYCLES + fours * 40)
+        + call.x.pixels * fours * (10 if call.target.dsp else 17)
         + call.x.channels * (10 + REQUANTIZE_CYCLES),
         sources=("ep_mean.c", "ep_fixed_point.c"),
         state_bytes=4 * call.x.channels,

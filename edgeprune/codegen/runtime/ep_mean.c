@@ -2,11 +2,12 @@
 #include "ep_mean.h"
 #include "ep_divide.h"
 #include "ep_fixed_point.h"
+#include "ep_select.h"
 
 /* Add the rows asked for to the sums of channels; 1 where the last row is among them, so that the sums are complete. */
 static int32_t add_rows(const ep_map_op *op, const ep_call *call)
 {
-    const int32_t pixels = call->y_rows * op->columns;
+    const int32_t pixels = call->y_rows * op->columns, stride = op->x_stride;
     const int8_t *map = call->x + (call->y_first - call->x_first) * op->columns * op->x_stride;
     int32_t *sums = call->state;
     int32_t channel = 0;
@@ -20,14 +21,36 @@ static int32_t add_rows(const ep_map_op *op, const ep_call *call)
     for (; channel + 4 <= op->channels; channel += 4) {
         int32_t sum_0 = sums[0], sum_1 = sums[1], sum_2 = sums[2], sum_3 = sums[3];
         const int8_t *x = map + channel;
+        int32_t left = pixels;
+#ifdef __ARM_FEATURE_DSP
         EP_NO_UNROLL
-        for (int32_t pixel = pixels; pixel > 0; pixel--) {
+        while (left > 0) { /* as many at a time as sums of 16 bits hold */
+            uint32_t even = 0, odd = 0;
+            int32_t count = left < 256 ? left : 256;
+            left -= count;
+            EP_NO_UNROLL
+            for (; count > 0; count--) {
+                uint32_t values;
+                __builtin_memcpy(&values, x, 4);
+                even = ep_add_even(even, values);
+                odd = ep_add_odd(odd, values);
+                x += stride;
+            }
+            sum_0 += (int16_t)even;
+            sum_1 += (int16_t)odd;
+            sum_2 += (int32_t)even >> 16;
+            sum_3 += (int32_t)odd >> 16;
+        }
+#else
+        EP_NO_UNROLL
+        for (; left > 0; left--) {
             sum_0 += x[0];
             sum_1 += x[1];
             sum_2 += x[2];
             sum_3 += x[3];
-            x += op->x_stride;
+            x += stride;
         }
+#endif
         sums[0] = sum_0, sums[1] = sum_1, sums[2] = sum_2, sums[3] = sum_3;
         sums += 4;
     }

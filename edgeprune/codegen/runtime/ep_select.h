@@ -21,6 +21,21 @@ static inline uint32_t ep_select_smaller(uint32_t a, uint32_t b)
     return smaller;
 }
 
+/* Sums of bytes 0 and 2, and of bytes 1 and 3, in two halfwords each; exact for 256 bytes. */
+static inline uint32_t ep_add_even(uint32_t sums, uint32_t bytes)
+{
+    uint32_t result;
+    __asm__("sxtab16 %0, %1, %2" : "=r"(result) : "r"(sums), "r"(bytes));
+    return result;
+}
+
+static inline uint32_t ep_add_odd(uint32_t sums, uint32_t bytes)
+{
+    uint32_t result;
+    __asm__("sxtab16 %0, %1, %2, ror #8" : "=r"(result) : "r"(sums), "r"(bytes));
+    return result;
+}
+
 /* A value in each byte. */
 static inline uint32_t ep_spread(int32_t value)
 {
