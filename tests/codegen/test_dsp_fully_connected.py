@@ -69,6 +69,15 @@ def test_activations_rounding_and_saturation() -> None:
     assert_exact(make_program_of(layers))
 
 
+def test_inputs_widened_in_the_scratch_or_when_loaded() -> None:
+    graph = make_program_of([make_layer(*size) for size in ((24, 52), (24, 8), (520, 52), (300, 5))])
+    scratch = [
+        lowered.scratch_bytes for index in range(4) if (lowered := DspFullyConnected().lower(make_call(graph, index)))
+    ]
+    assert scratch == [48, 0, 0, 608]
+    assert_exact(graph)
+
+
 def test_a_map_flattened_in_place() -> None:
     assert_exact(
         make_program_of([Layer((3, 2, 5), 6, kind="fully_connected"), Layer((1, 9, 3), 2, kind="fully_connected")])

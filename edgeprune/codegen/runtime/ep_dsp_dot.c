@@ -72,6 +72,7 @@ void ep_dsp_multiply(const ep_dsp_dot *op, int32_t group, const uint32_t *x, int
     block.y_stride = 4;
     op->multiply(&block);
     for (int32_t pixel = 0; pixel < 2 * pairs; pixel++) {
+        EP_NO_UNROLL
         for (int32_t channel = 0; channel < rest; channel++) {
             y[channel] = spare[4 * pixel + channel];
         }

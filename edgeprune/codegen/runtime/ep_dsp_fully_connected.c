@@ -1,6 +1,7 @@
 /* Fully connected layer on cores with the DSP extension. SPDX-License-Identifier: 0BSD
  *
- * Inputs are widened once; weights are read once, as they lie in flash. */
+ * Inputs are widened once, or each time that they are read, where that takes too much memory or there are few outputs;
+ * weights are read once, as they lie in flash. */
 #include "ep_dsp_fully_connected.h"
 #include "ep_dsp.h"
 
@@ -16,6 +17,7 @@ static void widen(const int8_t *x, int32_t count, uint32_t *to)
         x += 4;
     }
     uint32_t bytes = 0;
+    EP_NO_UNROLL
     for (int32_t i = count - 1; i >= 0; i--) {
         bytes = bytes << 8 | (uint8_t)x[i];
     }
@@ -36,13 +38,15 @@ void ep_dsp_fully_connected(const ep_dsp_fully_connected_op *op, const ep_call *
         .shift = op->shift,
         .y = call->y,
         .y_end = call->y + whole,
-        .x = call->scratch,
+        .x = op->reads_bytes ? (const void *)call->x : call->scratch,
         .units = units,
         .stream = op->stream,
         .act_min = op->act_min,
         .excess = op->excess,
     };
-    widen(call->x, op->inputs, call->scratch);
+    if (!op->reads_bytes) {
+        widen(call->x, op->inputs, call->scratch);
+    }
     if (whole > 0) {
         op->multiply(&block);
         block.stream += (whole >> 2) * (8 * units + op->constant_words);
@@ -54,6 +58,7 @@ void ep_dsp_fully_connected(const ep_dsp_fully_connected_op *op, const ep_call *
     block.y_end = block.y + 4;
     op->multiply(&block);
     if (whole == 0) {
+        EP_NO_UNROLL
         for (int32_t channel = 0; channel < rest; channel++) {
             call->y[channel] = spare[channel];
         }

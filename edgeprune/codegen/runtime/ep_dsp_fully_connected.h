@@ -11,7 +11,7 @@ typedef struct {
     int32_t shift;
     int8_t *y;
     int8_t *y_end;          /* a multiple of 4 after y */
-    const uint32_t *x;      /* inputs as int16: of each four, 0 and 2, then 1 and 3 */
+    const void *x;          /* inputs as int16: of each four, 0 and 2, then 1 and 3; or as the int8 that they are */
     int32_t units;          /* of eight inputs */
     const uint32_t *stream; /* of each four outputs: weights, then constants */
     uint32_t act_min;       /* in each byte */
@@ -27,6 +27,7 @@ typedef struct {
     int32_t constant_words; /* of each four outputs */
     int32_t inputs;
     int32_t outputs;
+    int32_t reads_bytes; /* the inputs, a multiple of eight, are not widened before */
     uint32_t act_min;
     uint32_t excess;
 } ep_dsp_fully_connected_op;
