@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeprune.errors import EdgepruneError, MeasurementUnavailableError
-from edgeprune.measure.cortex_m import EmulatedRun, qemu_runner, run_qemu, run_unicorn
+from edgeprune.measure.cortex_m import EmulatedRun, qemu_runner, run_qemu, run_unicorn, unicorn_runner
 from edgeprune.measure.cortex_m.counting import FlowCounter
 from edgeprune.target import load_target
 from tests.measure.tiny_firmware import (
@@ -70,8 +70,6 @@ def test_unicorn_counts_each_layer(core: str, toolchain: str) -> None:
 
 def test_unicorn_counts_what_runs_instruction_by_instruction() -> None:
     """Against Unicorn's own hook on each instruction, on inputs whose work differs."""
-    from edgeprune.measure.cortex_m import unicorn_runner
-
     built, target = build_tiny("cortex-m0plus"), load_target("cortex-m0plus")
     machine = unicorn_runner._Machine(built, target)
     buffers = machine.map_buffers("middle")
@@ -246,6 +244,12 @@ def test_ctrl_c_ends_a_counted_run(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_inputs_must_fit(inputs: np.ndarray) -> None:
     with pytest.raises(EdgepruneError, match="the firmware takes int8, n x 40 values"):
         run_unicorn(build_tiny(), load_target("cortex-m4"), inputs)
+
+
+def test_large_nets_are_counted_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    once = run_on_unicorn().instructions[0]
+    monkeypatch.setattr(unicorn_runner, "_COUNTED_INSTRUCTIONS", 2 * once + once // 2)
+    assert len(run_on_unicorn().instructions) == 2
 
 
 def test_a_layer_must_be_a_function() -> None:

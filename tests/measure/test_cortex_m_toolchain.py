@@ -116,6 +116,13 @@ def test_refused_sources_are_an_error_of_our_own(name: str) -> None:
     assert caught.value.exit_code == 1
 
 
+def test_a_firmware_beyond_the_emulated_board_is_exit_6() -> None:
+    big = MODEL.replace("int edgeprune", "int8_t big[5 << 20];\nint edgeprune").replace("return 0;", "return big[0];")
+    with pytest.raises(EdgepruneError, match=r"too large for the emulated board: .*overflowed by") as caught:
+        build_elf({**SOURCES, "model.c": big}, load_target("cortex-m4"))
+    assert caught.value.exit_code == 6
+
+
 def test_file_names_are_plain() -> None:
     with pytest.raises(EdgepruneError, match="a plain file name is expected"):
         build_elf({**SOURCES, "../model2.c": ""}, load_target("cortex-m4"))

@@ -2,8 +2,8 @@
  * SPDX-License-Identifier: 0BSD
  *
  * It runs the model `rig_request.count` times, on inputs and outputs that lie side by side in memory, and ends through
- * semihosting. QEMU starts it at its vector table; under Unicorn only `edgeprune_model_run` is called and the rest is
- * there so that the linker keeps what the model needs and drops everything else. All of it is in sections named .rig*,
+ * semihosting. QEMU starts it at its vector table; under Unicorn only `edgeprune_model_run` is called, and the rest makes
+ * the linker keep what the model needs and drop everything else. All of it is in sections named .rig*,
  * which the size figures leave out. */
 #include <stdint.h>
 
@@ -25,11 +25,14 @@ typedef struct {
     const void *saved;
     uint32_t saved_bytes;
 } rig_request_t;
+
 /* From the linker script. The rig has a stack of its own, so that the other one holds the model's traces only. */
 extern const rig_request_t rig_request;
-int rig_call(const int8_t *input, int8_t *output, void *arena, void *stack_top); /* rig_calls.S */
-void rig_fault(void);
 extern char rig_stack_bottom[], rig_stack_top[], rig_own_stack_top[];
+
+/* From rig_calls.S. */
+int rig_call(const int8_t *input, int8_t *output, void *arena, void *stack_top);
+void rig_fault(void);
 
 RIG("text") static int rig_ask_host(int operation, const void *arguments) {
     register int r0 __asm__("r0") = operation;

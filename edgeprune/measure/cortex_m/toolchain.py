@@ -46,7 +46,7 @@ _CODE = (
     "-ffile-prefix-map=.=",
 )
 _ZIG_CODE = ("-g0", "-fno-sanitize=all", "-Wno-unused-command-line-argument")
-_LINK = ("-Wl,--gc-sections", "-Wl,--entry=rig_start", "-Wl,-T,rig.ld")
+_LINK = ("-Wl,--gc-sections", "-Wl,--entry=rig_start", "-Wl,-z,max-page-size=4096", "-Wl,-T,rig.ld")
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,8 @@ def build_elf(
         EDGEPRUNE_MODEL_INPUT_BYTES, _OUTPUT_BYTES and _ARENA_BYTES.
     target: the core and its instruction sets. optimize, extra_flags: for the compiler.
     work: a folder for the sources and objects, which stay there; a temporary one by default.
-    Raises what `find_toolchain` raises; EdgepruneError with the compiler's first lines where it refuses the sources.
+    Raises what `find_toolchain` raises; EdgepruneError with the compiler's first lines where it refuses the sources;
+    MeasurementUnavailableError where the firmware is larger than the emulated board's memory (M55: 2 MB, others 64 MB).
     """
     found = find_toolchain(toolchain)
     flags = (*_core_flags(found.name, target), optimize, *WARNINGS, *_CODE, *extra_flags)
@@ -147,6 +148,9 @@ def _run(command: Sequence[str], folder: Path) -> None:
     )
     if result.returncode != 0:
         lines = [line for line in (result.stderr + result.stdout).splitlines() if line.strip()]
+        too_large = next((line for line in lines if "overflowed by" in line), None)
+        if too_large is not None:
+            raise MeasurementUnavailableError(f"the firmware is too large for the emulated board: {too_large.strip()}")
         first = "\n".join(lines[:12])
         raise EdgepruneError(f"{Path(command[0]).name} refuses the firmware's sources:\n{first}")
 

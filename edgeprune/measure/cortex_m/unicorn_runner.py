@@ -41,9 +41,10 @@ from edgeprune.target import Target
 
 GUARD = 64  # bytes on each side of a buffer
 _PAGE = 0x1000
-_CODE_BYTES = 4 << 20  # at 0, see mps2.ld
+_CODE_BYTES = 64 << 20  # at 0, see mps2.ld
 _RAM, _RAM_BYTES = 0x2000_0000, 4 << 20
 _STACK = 0x2800_0000
+_COUNTED_INSTRUCTIONS = 20_000_000  # counting one inference of a large net takes a second: then one is enough
 _RETURN = 0x2F00_0000  # where the model's function returns to
 _BUFFERS = {"input": 0x3000_0000, "output": 0x4000_0000, "arena": 0x5000_0000}
 
@@ -69,7 +70,8 @@ def run_unicorn(
     """Run the firmware on every input.
 
     inputs: int8 (n, ...), n >= 1, input_bytes values each. layers: C functions that stand for a layer.
-    counted: how many inferences to count; the costs are those of the first one.
+    counted: how many inferences to count at most; the costs are those of the first one, and fewer are counted where one
+        takes many millions of instructions.
     Raises InputError without unicorn or capstone; MeasurementUnavailableError for a core that Unicorn lacks;
     EdgepruneError where the firmware leaves its memory, does not return 0, or ends in a fault.
     """
@@ -81,6 +83,8 @@ def run_unicorn(
     buffers = machine.map_buffers("middle")
     started = time.perf_counter()
     for index in range(min(max(counted, 1), len(values))):
+        if instructions and sum(instructions) + instructions[-1] > _COUNTED_INSTRUCTIONS:
+            break
         counter = make_counter(machine.image, layers)
         outputs[index] = machine.infer(values[index], buffers, counter)
         blocks = counter.collect()
