@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgeprune.codegen.kernel import Area, Call, Constant, Kernel, Lowered
+from edgeprune.codegen.kernels.mve_slide_code import can_slide, generate_slide
 from edgeprune.codegen.requantize import LayerScales, get_zero_point, scale_layer
 from edgeprune.ops import same_padding
 
@@ -71,12 +72,16 @@ def lower_dot(
     )
 
 
-def count_dot_instructions(runs: int, pixels: int, length: int, channels: int) -> int:
-    """Instructions of `runs` calls of ep_mve_dot_run for `pixels` pixels each; measured: within 10 %."""
+def count_dot_instructions(runs: int, pixels: int, length: int, channels: int, slide_step: int = 0) -> int:
+    """Instructions of `runs` calls of ep_mve_dot_run for `pixels` pixels each; measured: within 10 %.
+
+    slide_step: the step of overlapping patches; 0 where they are taken one by one.
+    """
     chunks = -(-length // 16)
     tiles = -(-channels // 64)
     odd = channels % 2
-    triple = tiles * 110 + (channels // 2 + odd) * (18 + 12 * chunks) + channels * 6 + odd * 60
+    sums = (9 * (length // slide_step) + 4) * slide_step // 16 if slide_step else 12 * chunks
+    triple = tiles * 110 + (channels // 2 + odd) * (18 + sums) + channels * 6 + odd * 60
     single = tiles * 90 + -(-channels // 4) * (13 + 10 * chunks + 12) + (60 if channels % 4 else 0)
     whole, rest = divmod(pixels, 3)
     return runs * (tiles * 60 + whole * triple + (0, single, triple)[rest])
@@ -107,8 +112,14 @@ class MveConv2d(Kernel):
             LINES: ((line_columns - 1) * stride[1] + kernel_columns) * column_bytes,
             PATCHES: 3 * length,
         }[function]
+        slide_step = {SERIES: call.x.columns * channels_in * stride[0], LINES: column_bytes * stride[1]}.get(
+            function, 0
+        )
+        slides = can_slide(length, slide_step)
+        assembly = [generate_slide(length, slide_step)] if slides else []
         fields: dict[str, int | str] = {
             **layer_fields,
+            **({"layer.slide": assembly[0].name, "layer.slide_step": slide_step} if slides else {}),
             **list_map_fields(call.x, call.x_strides[0], call.y, call.y_stride),
             "channels_in": channels_in,
             "groups": groups,
@@ -128,9 +139,10 @@ class MveConv2d(Kernel):
             function=function,
             fields=fields,
             constants=constants,
+            assembly=tuple(assembly),
             sources=("ep_mve_conv.c", *DOT_SOURCES),
             scratch_bytes=TILE_BYTES + -(-patch_bytes // 8) * 8,
-            cycles=_count_conv(call, function, groups, line_columns),
+            cycles=_count_conv(call, function, groups, line_columns, slide_step if slides else 0),
         )
 
 
@@ -152,7 +164,7 @@ def _choose_function(
     return LINES if dilation[1] == 1 else PATCHES
 
 
-def _count_conv(call: Call, function: str, groups: int, line_columns: int) -> int:
+def _count_conv(call: Call, function: str, groups: int, line_columns: int, slide_step: int) -> int:
     """Instructions of one inference."""
     channels_out, kernel_rows, kernel_columns, channels_in = call.inputs[1].shape
     length, channels = kernel_rows * kernel_columns * channels_in, channels_out // groups
@@ -162,12 +174,12 @@ def _count_conv(call: Call, function: str, groups: int, line_columns: int) -> in
         tiles = -(-columns // line_columns)
         gathered = (columns + tiles * (kernel_columns - 1)) * min(copy, 6 if channels_in <= 16 else copy)
         lines = rows * groups * (kernel_rows * (gathered + 60) + 60)
-        return lines + count_dot_instructions(rows * groups * tiles, -(-columns // tiles), length, channels)
+        return lines + count_dot_instructions(rows * groups * tiles, -(-columns // tiles), length, channels, slide_step)
     if function == PATCHES:
         gathering = rows * columns * groups * (30 + kernel_rows * kernel_columns * (12 + copy))
         return gathering + count_dot_instructions(-(-rows * columns // 3) * groups, 3, length, channels)
     calls = -(-rows // call.rows)
-    return groups * count_dot_instructions(calls, -(-rows * columns // calls), length, channels)
+    return groups * count_dot_instructions(calls, -(-rows * columns // calls), length, channels, slide_step)
 
 
 class MveFullyConnected(Kernel):

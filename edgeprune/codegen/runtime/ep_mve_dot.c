@@ -199,6 +199,7 @@ static void sum_channels(void (*function)(const ep_mve_dot *), const ep_mve_dot 
     if (at < 0) {
         at = 0;
         rest.weight_step = 0;
+        function = width == 2 ? ep_mve_dot_3x2 : ep_mve_dot_1x4; /* a sliding one goes on to the next weights */
     }
     for (; at < channels; at++) {
         rest.weight = dot->weight + at * dot->weight_step;
@@ -225,12 +226,13 @@ static void run_tile(const ep_mve_layer *layer, const int8_t *x, int32_t x_step,
     if (layer->scales.is_uniform) {
         outputs.multiplier_step = outputs.shift_step = 0;
     }
+    int slides = layer->slide && x_step == layer->slide_step && ((uintptr_t)x & 3) == 0;
     while (pixels > 1) { /* two pixels: the second one twice */
         int32_t third = pixels == 2 ? 1 : 2;
         dot.x0 = x;
         dot.x1 = x + x_step;
         dot.x2 = x + third * x_step;
-        sum_channels(ep_mve_dot_3x2, &dot, channels, 2);
+        sum_channels(slides && third == 2 ? layer->slide : ep_mve_dot_3x2, &dot, channels, 2);
         outputs.y0 = y;
         outputs.y1 = y + y_step;
         outputs.y2 = y + third * y_step;

@@ -71,6 +71,9 @@ typedef struct {
     ep_mve_scales scales;
     int32_t length;   /* bytes of a patch */
     int32_t channels; /* outputs of a pixel */
+    /* Generated: as ep_mve_dot_3x2, for aligned patches that begin slide_step bytes apart, one on the other; or NULL. */
+    void (*slide)(const ep_mve_dot *dot);
+    int32_t slide_step;
 } ep_mve_layer;
 
 /* All channels of a run of pixels: patches lie x_step bytes apart, outputs y_step. sums: EP_MVE_TILE_BYTES. */
