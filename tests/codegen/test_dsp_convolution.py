@@ -191,12 +191,12 @@ def test_tiles_of_all_sizes(rows: int, outputs: int, unpacks: bool, monkeypatch:
         return [dsp_convolution.Tile(min(rows, slide.y_rows), min(max(outputs, slide.pad), longest), unpacks)]
 
     monkeypatch.setattr(dsp_convolution, "_list_tiles", list_tiles)
+    maker = ProgramMaker(rows)
     for shape, kernel_size in (((1, 41, 3), (1, 6)), ((8, 9, 4), (3, 3)), ((9, 4, 5), (2, 3))):
-        maker = ProgramMaker(rows)
         x = maker.add_layer(Layer(shape, shape[2], kernel_size=kernel_size, zero_points=(-128, 3)))
         x = maker.add_layer(Layer(shape, shape[2], kernel_size=kernel_size, zero_points=(3, -5)), x)
         maker.add_layer(Layer(shape, 2, kernel_size=kernel_size, stride=(1, 2)), x)
-        assert_exact(maker.finish())
+    assert_exact(maker.finish())
 
 
 def test_output_in_the_place_of_the_input() -> None:

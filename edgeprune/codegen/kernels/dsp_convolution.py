@@ -25,7 +25,7 @@ from edgeprune.codegen.kernels.dsp_convolution_code import (
     LineCode,
     generate_rows,
 )
-from edgeprune.codegen.kernels.dsp_unpack_code import generate_unpack
+from edgeprune.codegen.kernels.dsp_unpack_code import generate_pack_line, generate_pack_pixels, generate_unpack
 from edgeprune.codegen.requantize import fold_smmlar, get_zero_point, scale_layer
 from edgeprune.ops import same_padding
 
@@ -224,7 +224,7 @@ class PackedPairsConvolution(Kernel):
         ).astype(np.int32)
         function = generate_rows(code)
         fields: dict[str, int | str] = {"run": function.name}
-        assembly = [function]
+        assembly = [function, generate_pack_pixels(), generate_pack_line()]
         data: tuple[Constant, ...]
         filled = np.zeros((slide.y_channels, plan.chunks * plan.chunk_lines, slide.taps), np.int8)
         filled[:, : slide.lines] = lines

@@ -1,4 +1,4 @@
-"""int8 weights from flash to words of pairs in the scratch (dsp_convolution_code.py), in assembly."""
+"""int8 values to words of pairs in the scratch (dsp_convolution_code.py), in assembly: weights, pixels, lines."""
 
 from __future__ import annotations
 
@@ -59,3 +59,79 @@ def generate_unpack(taps: int) -> Assembly:
     out.label("done")
     out.leave()
     return out.build(f"void {name}(const int8_t *weight, uint32_t *words, int32_t lines)")
+
+
+def generate_pack_pixels() -> Assembly:
+    """The function that packs all channels of two pixels; see ep_dsp_conv.h."""
+    out = AssemblyBuilder("ep_pack_pixels")
+    first, second, words, step, channels = "r0", "r1", "r2", "r3", "r12"
+    out.enter()
+    out("ldr", channels, out.argument(4))
+    out("subs", channels, channels, "#4")
+    out("blt", out.local("rest"))
+    out.label("four")
+    low, high = ("r4", "r5", "r6", "r7"), ("r8", "r9", "r10", "r11")
+    for registers_, pixel in ((low, first), (high, second)):
+        for channel, register in enumerate(registers_):
+            out("ldrsb", register, at(pixel, channel))
+    for one, other in zip(low, high, strict=True):
+        out("add", one, one, other, f"lsl #{FIELD_BITS}")
+    for start in (0, 2):
+        out("str", low[start], at(words))
+        out("str", low[start + 1], f"[{words}, {step}]")
+        out("add", words, words, step, "lsl #1")
+    out("adds", first, first, "#4")
+    out("adds", second, second, "#4")
+    out("subs", channels, channels, "#4")
+    out("bge", out.local("four"))
+    out.label("rest")
+    out("adds", channels, channels, "#4")
+    out("beq", out.local("done"))
+    out.label("one")
+    out("ldrsb", "r4", f"[{first}], #1")
+    out("ldrsb", "r8", f"[{second}], #1")
+    out("add", "r4", "r4", "r8", f"lsl #{FIELD_BITS}")
+    out("str", "r4", at(words))
+    out("add", words, words, step)
+    out("subs", channels, channels, "#1")
+    out("bne", out.local("one"))
+    out.label("done")
+    out.leave()
+    return out.build(
+        "void ep_pack_pixels(const int8_t *a, const int8_t *b, uint32_t *words, int32_t step_bytes, int32_t channels)"
+    )
+
+
+def generate_pack_line() -> Assembly:
+    """The function that packs values of one channel; see ep_dsp_conv.h."""
+    out = AssemblyBuilder("ep_pack_line")
+    x, step, words, count, odd = "r0", "r1", "r2", "r3", "r12"  # odd: one step after x
+    out.enter()
+    out("subs", count, count, "#3")
+    out("blt", out.local("rest"))
+    out.label("three")
+    out("add", odd, x, step)
+    for one, other, scale in (("r4", "r7", ""), ("r5", "r8", f", {step}, lsl #1"), ("r6", "r9", f", {step}, lsl #2")):
+        out("ldrsb", one, f"[{x}{scale}]")
+        out("ldrsb", other, f"[{odd}{scale}]")
+    for one, other in (("r4", "r7"), ("r5", "r8"), ("r6", "r9")):
+        out("add", one, one, other, f"lsl #{FIELD_BITS}")
+    out("stm", f"{words}!", registers(["r4", "r5", "r6"]))
+    out("add", x, x, step, "lsl #2")
+    out("add", x, x, step, "lsl #1")
+    out("subs", count, count, "#3")
+    out("bge", out.local("three"))
+    out.label("rest")
+    out("adds", count, count, "#3")
+    out("beq", out.local("done"))
+    out.label("one")
+    out("ldrsb", "r5", f"[{x}, {step}]")
+    out("ldrsb", "r4", at(x))
+    out("add", x, x, step, "lsl #1")
+    out("add", "r4", "r4", "r5", f"lsl #{FIELD_BITS}")
+    out("str", "r4", f"[{words}], #4")
+    out("subs", count, count, "#1")
+    out("bne", out.local("one"))
+    out.label("done")
+    out.leave()
+    return out.build("void ep_pack_line(const int8_t *x, int32_t step, uint32_t *words, int32_t count)")

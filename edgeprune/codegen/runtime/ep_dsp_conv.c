@@ -5,7 +5,6 @@
 #include "ep_dsp_conv.h"
 
 #include "ep_bytes.h"
-#include "ep_dsp.h"
 
 enum { PAIRS = 3, BLOCK_OUTPUTS = 2 * PAIRS };
 
@@ -25,38 +24,6 @@ typedef struct {
     int32_t rows;        /* output rows */
     int32_t outputs;     /* of each row */
 } tile;
-
-/* Words of all channels for the pixels at a and b; `step` words from one channel's to the next's. */
-static void pack_pixels(const int8_t *a, const int8_t *b, uint32_t *words, int32_t step, int32_t channels)
-{
-    for (; channels >= 4; channels -= 4, a += 4, b += 4, words += 4 * step) {
-        int32_t a0 = a[0], a1 = a[1], a2 = a[2], a3 = a[3];
-        int32_t b0 = b[0], b1 = b[1], b2 = b[2], b3 = b[3];
-        words[0] = ep_pack_pair(a0, b0);
-        words[step] = ep_pack_pair(a1, b1);
-        words[2 * step] = ep_pack_pair(a2, b2);
-        words[3 * step] = ep_pack_pair(a3, b3);
-    }
-    for (; channels > 0; channels--, a++, b++, words += step) {
-        *words = ep_pack_pair(*a, *b);
-    }
-}
-
-/* `count` words of one channel; `step` bytes from one value to the next. */
-static void pack_line(const int8_t *x, int32_t step, uint32_t *words, int32_t count)
-{
-    for (; count >= 2; count -= 2, words += 2) {
-        int32_t x0 = x[0], x1 = x[step];
-        x += 2 * step;
-        int32_t x2 = x[0], x3 = x[step];
-        x += 2 * step;
-        words[0] = ep_pack_pair(x0, x1);
-        words[1] = ep_pack_pair(x2, x3);
-    }
-    if (count > 0) {
-        *words = ep_pack_pair(x[0], x[step]);
-    }
-}
 
 /* The pixel at a position of the outer row `row`, or of padding. */
 static const int8_t *find_pixel(const ep_dsp_conv_op *op, const tile *t, const int8_t *row, const int8_t *padding,
@@ -84,14 +51,14 @@ static void pack_phase(const ep_dsp_conv_op *op, const tile *t, const int8_t *ro
             count = count < width - i ? count : width - i;
             const int8_t *x = row + position * op->x_stride;
             for (int32_t channel = 0; channel < op->x_channels; channel++) {
-                pack_line(x + channel, spacing * op->x_stride, words + channel * step + i, count);
+                ep_pack_line(x + channel, spacing * op->x_stride, words + channel * step + i, count);
             }
             i += count - 1;
             position += (count - 1) * 2 * spacing;
             continue;
         }
-        pack_pixels(find_pixel(op, t, row, padding, position), find_pixel(op, t, row, padding, position + spacing),
-                    words + i, step, op->x_channels);
+        ep_pack_pixels(find_pixel(op, t, row, padding, position), find_pixel(op, t, row, padding, position + spacing),
+                    words + i, 4 * step, op->x_channels);
     }
 }
 

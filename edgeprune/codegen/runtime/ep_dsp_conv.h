@@ -15,6 +15,11 @@ typedef void ep_pairs_rows(const uint32_t *x, const uint32_t *weight, int8_t *y,
 /* int8 weights of `lines` lines to packed pairs. */
 typedef void ep_pairs_unpack(const int8_t *weight, uint32_t *words, int32_t lines);
 
+/* Generated, as the above: words of all channels of two pixels, `step_bytes` from a channel's to the next's; and `count`
+ * words of one channel, whose values are `step` bytes apart. */
+void ep_pack_pixels(const int8_t *a, const int8_t *b, uint32_t *words, int32_t step_bytes, int32_t channels);
+void ep_pack_line(const int8_t *x, int32_t step, uint32_t *words, int32_t count);
+
 typedef struct {
     ep_pairs_rows *run;
     ep_pairs_unpack *unpack; /* NULL: `weight` holds packed pairs and constants, ready for `run` */
