@@ -169,6 +169,7 @@ def test_kernels_strides_and_padding_of_maps() -> None:
 def test_few_channels_and_depth_multipliers() -> None:
     shapes = ((1, 1), (1, 8), (2, 3), (3, 1), (4, 2), (6, 3))
     layers = [Depthwise((5, 7, channels), (3, 3), multiplier=m) for channels, m in shapes]
+    layers += [Depthwise((6, 9, 3), (3, 5), stride=(2, 2)), Depthwise((6, 9, 1), (3, 4), stride=(1, 3))]
     run_exactly(make_program_of(layers), PLANE)
     layers = [Depthwise((1, 17, channels), (1, 5), multiplier=m) for channels, m in shapes]
     run_exactly(make_program_of(layers), LINE)

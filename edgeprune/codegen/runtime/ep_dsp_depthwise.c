@@ -216,14 +216,13 @@ static EP_NOINLINE void gather_few(const ep_dsp_depthwise_plane_op *op, const in
     const ep_dsp_channels *channels = &op->channels;
     ep_dsp_gather g;
     g.padding = channels->x_zero_point;
-    for (; rows > 0; rows--, x += op->x_columns * channels->x_stride) {
+    for (; rows > 0; rows--, x += op->x_columns * channels->x_stride, words += op->row_words) {
         for (int32_t i = 0; i < op->stride_columns && i < op->kernel_columns; i++) {
             const int32_t taps = (op->kernel_columns - 1 - i) / op->stride_columns + 1;
-            g.words = words;
+            g.words = words + op->phase_starts[i];
             plan_gather(&g, x, i - op->pad_columns, op->stride_columns, op->x_columns, op->y_columns + taps - 1,
                         (op->y_columns + taps) >> 1, channels->x_stride);
             gather_bytes(channels, &g);
-            words += op->phase_words[i];
         }
     }
 }

@@ -86,8 +86,8 @@ typedef struct {
     int16_t pad_columns;
     int16_t pad_rows;
     int16_t row_words;
-    int16_t tile_rows;      /* output rows that fit the planes */
-    int16_t phase_words[2]; /* of a row, of each phase of the stride but the last */
+    int16_t tile_rows;       /* output rows that fit the planes */
+    int16_t phase_starts[3]; /* the first word of each phase of the stride in a row */
 } ep_dsp_depthwise_plane_op;
 
 void ep_dsp_depthwise_plane(const ep_dsp_depthwise_plane_op *op, const ep_call *call);
