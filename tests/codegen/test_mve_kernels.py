@@ -9,15 +9,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edgeprune.codegen import generate_firmware
 from edgeprune.codegen.kernel import Kernel
 from edgeprune.codegen.kernels.mve_depthwise import MveDepthwiseConv2d, MveDepthwiseTaps
 from edgeprune.codegen.kernels.mve_elementwise import MveElementwise
 from edgeprune.codegen.kernels.mve_layers import MveConv2d, MveFullyConnected
 from edgeprune.codegen.kernels.mve_pool import MveLookup, MveMean, MvePool
 from edgeprune.codegen.upright import stand_up
+from edgeprune.measure.cortex_m import measure_firmware
+from edgeprune.reference import run_graph
 from edgeprune.target import load_target
-from tests.codegen.mve_layers import draw_layer
-from tests.codegen.mve_rig import MveCase, find_missing_tools, make_case, run_cases
+from tests.codegen.mve_layers import draw_layer, make_layer
+from tests.codegen.mve_rig import M55, MveCase, find_missing_tools, make_case, run_cases
 from tests.reference_cases import make_edge_case
 
 LAYERS: dict[str, tuple[Kernel, ...]] = {
@@ -69,7 +72,7 @@ def test_kernels_equal_reference(toolchain: str) -> None:
     reason = find_missing_tools(toolchain)
     if reason:
         pytest.skip(reason)
-    cases = list(draw_cases(range(14)))
+    cases = list(draw_cases(range(9)))
     kernels = Counter(case.lowered.function for case in cases)
     assert len(kernels) >= 13, kernels  # all of them take part
     assert_exact(cases, toolchain)
@@ -94,3 +97,31 @@ def test_only_helium_cores_take_them() -> None:
     without = replace(case.call, target=load_target("cortex-m4"))
     for kernels in LAYERS.values():
         assert all(kernel.lower(without) is None for kernel in kernels)
+
+
+# Layer, and what it may take: measured, in instructions per MAC, plus some 5 %. CMSIS-NN takes about 19 for the dilated
+# depthwise convolution (scalar code), 0.27 for all of an FCN whose layers are as the last one (anchors of the bench).
+COSTS = {
+    "depthwise, K 20, dilation 2, 96 channels": ((140, 1, 96), (20, 1), 96, (2, 1), 0.55),
+    "1x1, 64 -> 64": ((125, 1, 64), (1, 1), 64, (1, 1), 0.225),
+    "K 5, 128 -> 64": ((30, 1, 128), (5, 1), 64, (1, 1), 0.145),
+}
+
+
+@pytest.mark.parametrize("name", COSTS)
+def test_instructions_per_mac(name: str) -> None:
+    reason = find_missing_tools("zig")
+    if reason:
+        pytest.skip(reason)
+    shape, kernel_size, outputs, dilation, most = COSTS[name]
+    kind = "depthwise_conv_2d" if name.startswith("depthwise") else "conv_2d"
+    window: dict[str, object] = {"stride": (1, 1), "dilation": dilation, "padding": "same"}
+    if kind == "depthwise_conv_2d":
+        window["depth_multiplier"] = 1
+    graph, inputs = make_layer(np.random.default_rng(0), kind, shape, kernel_size, outputs, **window)
+    firmware = generate_firmware(graph, M55, memory="arena")
+    measured = measure_firmware(firmware.compiled_files, M55, inputs["x"])
+    assert measured.outputs is not None
+    assert np.array_equal(measured.outputs.ravel(), run_graph(graph, inputs)["y"].ravel())
+    assert measured.instructions is not None
+    assert measured.instructions / firmware.layers[0].macs <= most

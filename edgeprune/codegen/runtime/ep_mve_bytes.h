@@ -5,7 +5,8 @@
 #include "ep.h"
 
 /* Answers the end of what was written. */
-static inline int8_t *ep_mve_copy(int8_t *to, const int8_t *from, int32_t bytes) {
+static inline int8_t *ep_mve_copy(int8_t *to, const int8_t *from, int32_t bytes)
+{
     int8_t *end = to + bytes;
     __asm__ volatile("wlstp.8 lr, %[bytes], 2f\n"
                      "1:\n"
@@ -19,7 +20,8 @@ static inline int8_t *ep_mve_copy(int8_t *to, const int8_t *from, int32_t bytes)
     return end;
 }
 
-static inline int8_t *ep_mve_fill(int8_t *to, int32_t value, int32_t bytes) {
+static inline int8_t *ep_mve_fill(int8_t *to, int32_t value, int32_t bytes)
+{
     int8_t *end = to + bytes;
     __asm__ volatile("vdup.8 q0, %[value]\n"
                      "wlstp.8 lr, %[bytes], 2f\n"
@@ -35,7 +37,8 @@ static inline int8_t *ep_mve_fill(int8_t *to, int32_t value, int32_t bytes) {
 
 /* Pixels of `channels` bytes, to_step bytes apart, from pixels from_step apart. Answers the end: to + count * to_step. */
 static inline int8_t *ep_mve_copy_pixels(int8_t *to, int32_t to_step, const int8_t *from, int32_t from_step,
-                                         int32_t channels, int32_t count) {
+                                         int32_t channels, int32_t count)
+{
     if (channels > 16) {
         for (; count > 0; count--, to += to_step, from += from_step) {
             ep_mve_copy(to, from, channels);
@@ -58,7 +61,8 @@ static inline int8_t *ep_mve_copy_pixels(int8_t *to, int32_t to_step, const int8
     return to;
 }
 
-static inline int8_t *ep_mve_fill_pixels(int8_t *to, int32_t step, int32_t value, int32_t channels, int32_t count) {
+static inline int8_t *ep_mve_fill_pixels(int8_t *to, int32_t step, int32_t value, int32_t channels, int32_t count)
+{
     for (; count > 0; count--, to += step) {
         ep_mve_fill(to, value, channels);
     }

@@ -6,16 +6,19 @@
 
 #include "ep_mve_bytes.h"
 
-static int8_t *find_patches(const ep_call *call) {
+static int8_t *find_patches(const ep_call *call)
+{
     return (int8_t *)call->scratch + EP_MVE_TILE_BYTES;
 }
 
 /* Row 0 of the input, though it may not be in memory. */
-static const int8_t *find_map(const ep_mve_conv_op *op, const ep_call *call) {
+static const int8_t *find_map(const ep_mve_conv_op *op, const ep_call *call)
+{
     return call->x - call->x_first * op->x_columns * op->x_stride;
 }
 
-void ep_mve_conv_points(const ep_mve_conv_op *op, const ep_call *call) {
+void ep_mve_conv_points(const ep_mve_conv_op *op, const ep_call *call)
+{
     const int8_t *map = find_map(op, call);
     int32_t columns = op->y_columns, rows = call->y_rows;
     if (op->stride_rows == 1 && op->stride_columns == 1) { /* all rows are one run */
@@ -35,7 +38,8 @@ void ep_mve_conv_points(const ep_mve_conv_op *op, const ep_call *call) {
 }
 
 /* The patch whose first row is `row`. */
-static void gather_rows(const ep_mve_conv_op *op, int8_t *to, const int8_t *map, int32_t row) {
+static void gather_rows(const ep_mve_conv_op *op, int8_t *to, const int8_t *map, int32_t row)
+{
     int32_t row_bytes = op->x_columns * op->x_stride;
     int32_t before = row < 0 ? -row : 0;
     int32_t end = row + op->kernel_rows;
@@ -45,7 +49,8 @@ static void gather_rows(const ep_mve_conv_op *op, int8_t *to, const int8_t *map,
     ep_mve_fill(to, op->x_zero, after * row_bytes);
 }
 
-void ep_mve_conv_series(const ep_mve_conv_op *op, const ep_call *call) {
+void ep_mve_conv_series(const ep_mve_conv_op *op, const ep_call *call)
+{
     const int8_t *map = find_map(op, call);
     int8_t *patches = find_patches(call), *y = call->y;
     int32_t row_bytes = op->x_columns * op->x_stride, length = op->layer.length;
@@ -73,7 +78,8 @@ void ep_mve_conv_series(const ep_mve_conv_op *op, const ep_call *call) {
 
 /* One kernel row of a line: `columns` columns from input column `column` on, `step` bytes apart. row: NULL outside. */
 static void gather_line(const ep_mve_conv_op *op, int8_t *to, int32_t step, const int8_t *row, int32_t column,
-                        int32_t columns) {
+                        int32_t columns)
+{
     int32_t channels = op->channels_in;
     int32_t before = column < 0 ? -column : 0;
     int32_t after = column + columns > op->x_columns ? column + columns - op->x_columns : 0;
@@ -89,7 +95,8 @@ static void gather_line(const ep_mve_conv_op *op, int8_t *to, int32_t step, cons
     ep_mve_fill_pixels(to, step, op->x_zero, channels, after);
 }
 
-void ep_mve_conv_lines(const ep_mve_conv_op *op, const ep_call *call) {
+void ep_mve_conv_lines(const ep_mve_conv_op *op, const ep_call *call)
+{
     const int8_t *map = find_map(op, call);
     int8_t *line = find_patches(call);
     int32_t step = op->kernel_rows * op->channels_in; /* bytes of a column of the line */
@@ -117,7 +124,8 @@ void ep_mve_conv_lines(const ep_mve_conv_op *op, const ep_call *call) {
 }
 
 /* The patch whose first tap is at (row, column). */
-static void gather_patch(const ep_mve_conv_op *op, int8_t *to, const int8_t *map, int32_t row, int32_t column) {
+static void gather_patch(const ep_mve_conv_op *op, int8_t *to, const int8_t *map, int32_t row, int32_t column)
+{
     for (int32_t c = 0; c < op->kernel_columns; c++, column += op->dilation_columns) {
         int32_t tap_row = row;
         for (int32_t r = 0; r < op->kernel_rows; r++, tap_row += op->dilation_rows) {
@@ -130,7 +138,8 @@ static void gather_patch(const ep_mve_conv_op *op, int8_t *to, const int8_t *map
     }
 }
 
-void ep_mve_conv_patches(const ep_mve_conv_op *op, const ep_call *call) {
+void ep_mve_conv_patches(const ep_mve_conv_op *op, const ep_call *call)
+{
     const int8_t *map = find_map(op, call);
     int8_t *patches = find_patches(call), *y = call->y;
     int32_t row = call->y_first * op->stride_rows - op->pad_top, column = 0;

@@ -8,7 +8,8 @@
 #include "ep_mve_bytes.h"
 
 /* `count` values from_step bytes apart, 8 at a time. */
-static void gather(int8_t *to, int32_t to_step, const int8_t *from, int32_t from_step, int32_t count) {
+static void gather(int8_t *to, int32_t to_step, const int8_t *from, int32_t from_step, int32_t count)
+{
     int32_t start = 0;
     if (to_step == 1) {
         __asm__ volatile("vidup.u16 q1, %[start], #1\n"
@@ -41,7 +42,9 @@ static void gather(int8_t *to, int32_t to_step, const int8_t *from, int32_t from
     }
 }
 
-static void fill(int8_t *to, int32_t step, int32_t value, int32_t count) {
+static void fill(int8_t *to, int32_t step, int32_t value, int32_t count)
+{
+    EP_NO_UNROLL
     for (; count > 0; count--, to += step) {
         *to = (int8_t)value;
     }
@@ -54,7 +57,8 @@ typedef struct {
     int32_t inside;
 } extent;
 
-static extent find_extent(const ep_mve_axis *axis, int32_t first, int32_t count) {
+static extent find_extent(const ep_mve_axis *axis, int32_t first, int32_t count)
+{
     int32_t before = first < 0 ? (axis->dilation - 1 - first) / axis->dilation : 0;
     before = before < count ? before : count;
     int32_t start = first + before * axis->dilation;
@@ -64,7 +68,8 @@ static extent find_extent(const ep_mve_axis *axis, int32_t first, int32_t count)
 }
 
 /* All output channels of one input channel, `count` outputs of one line; y: the first output, of the first of them. */
-static void run_channel(const ep_mve_depthwise_op *op, ep_mve_line *line, int32_t channel, int8_t *y, int32_t count) {
+static void run_channel(const ep_mve_depthwise_op *op, ep_mve_line *line, int32_t channel, int8_t *y, int32_t count)
+{
     line->count = count;
     for (int32_t i = channel * op->depth_multiplier; i < (channel + 1) * op->depth_multiplier; i++) {
         int32_t shift = op->scales.shift[i];
@@ -79,7 +84,8 @@ static void run_channel(const ep_mve_depthwise_op *op, ep_mve_line *line, int32_
     }
 }
 
-void ep_mve_depthwise(const ep_mve_depthwise_op *op, const ep_call *call) {
+void ep_mve_depthwise(const ep_mve_depthwise_op *op, const ep_call *call)
+{
     const ep_mve_axis *slide = &op->slide, *cross = &op->cross;
     const ep_mve_axis *rows = op->slides_rows ? slide : cross;
     const int8_t *map = call->x - call->x_first * rows->x_step; /* row 0, though it may not be in memory */

@@ -168,7 +168,8 @@ EP_ASM_REQUANTIZE(ep_mve_requantize_1_clamped, 1, EP_ASM_OUTPUT("r1", "r4", ""))
 EP_ASM_REQUANTIZE(ep_mve_requantize_1_right, 1, EP_ASM_OUTPUT("r1", "r4", EP_ASM_TIES));
 EP_ASM_REQUANTIZE(ep_mve_requantize_1_any, 1, EP_ASM_OUTPUT_ANY);
 
-static void requantize(ep_mve_outputs *outputs, int32_t pixels, int32_t form) {
+static void requantize(ep_mve_outputs *outputs, int32_t pixels, int32_t form)
+{
     if (form == EP_MVE_ANY) {
         int8_t *const y[3] = {outputs->y0, outputs->y1, outputs->y2};
         for (int32_t i = 0; i < pixels; i++) {
@@ -186,7 +187,8 @@ static void requantize(ep_mve_outputs *outputs, int32_t pixels, int32_t form) {
 
 /* Sums of the channels of `dot`, `width` (2 or 4) at a time, all or but for a rest; the rest overlaps those before, or
  * stands alone, its weight counting for all `width`. */
-static void sum_channels(void (*function)(const ep_mve_dot *), const ep_mve_dot *dot, int32_t channels, int32_t width) {
+static void sum_channels(void (*function)(const ep_mve_dot *), const ep_mve_dot *dot, int32_t channels, int32_t width)
+{
     int32_t whole = channels & -width;
     if (whole) {
         function(dot);
@@ -215,7 +217,8 @@ static void sum_channels(void (*function)(const ep_mve_dot *), const ep_mve_dot 
 
 /* The channels of one tile, at most EP_MVE_TILE. */
 static void run_tile(const ep_mve_layer *layer, const int8_t *x, int32_t x_step, int8_t *y, int32_t y_step,
-                     int32_t pixels, int32_t *sums) {
+                     int32_t pixels, int32_t *sums)
+{
     int32_t channels = layer->channels;
     int32_t width = pixels == 1 ? 4 : 2;
     ep_mve_dot dot = {x,    x, x, layer->weight, layer->bias, sums, sums + (channels & -width), layer->length,
@@ -250,7 +253,8 @@ static void run_tile(const ep_mve_layer *layer, const int8_t *x, int32_t x_step,
     }
 }
 
-static ep_mve_layer find_channels(const ep_mve_layer *layer, int32_t first, int32_t count) {
+static ep_mve_layer find_channels(const ep_mve_layer *layer, int32_t first, int32_t count)
+{
     ep_mve_layer part = *layer;
     part.weight += first * layer->length;
     part.bias += first;
@@ -262,12 +266,14 @@ static ep_mve_layer find_channels(const ep_mve_layer *layer, int32_t first, int3
     return part;
 }
 
-ep_mve_layer ep_mve_find_group(const ep_mve_layer *layer, int32_t group) {
+ep_mve_layer ep_mve_find_group(const ep_mve_layer *layer, int32_t group)
+{
     return find_channels(layer, group * layer->channels, layer->channels);
 }
 
 void ep_mve_dot_run(const ep_mve_layer *layer, const int8_t *x, int32_t x_step, int8_t *y, int32_t y_step,
-                    int32_t pixels, int32_t *sums) {
+                    int32_t pixels, int32_t *sums)
+{
     for (int32_t first = 0; first < layer->channels; first += EP_MVE_TILE) {
         int32_t count = layer->channels - first < EP_MVE_TILE ? layer->channels - first : EP_MVE_TILE;
         ep_mve_layer tile = find_channels(layer, first, count);

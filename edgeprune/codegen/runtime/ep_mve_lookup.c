@@ -2,7 +2,8 @@
  * SPDX-License-Identifier: 0BSD */
 #include "ep_mve_lookup.h"
 
-static void look_up(const int8_t *table, const int8_t *x, int8_t *y, int32_t count) {
+static void look_up(const int8_t *table, const int8_t *x, int8_t *y, int32_t count)
+{
     __asm__ volatile("wlstp.8 lr, %[count], 2f\n"
                      "1:\n"
                      "vldrb.u8 q0, [%[x]], #16\n"
@@ -15,7 +16,8 @@ static void look_up(const int8_t *table, const int8_t *x, int8_t *y, int32_t cou
                      : "q0", "q1", "lr", "memory");
 }
 
-static void clamp(int32_t least, int32_t most, const int8_t *x, int8_t *y, int32_t count) {
+static void clamp(int32_t least, int32_t most, const int8_t *x, int8_t *y, int32_t count)
+{
     __asm__ volatile("vdup.8 q1, %[least]\n"
                      "vdup.8 q2, %[most]\n"
                      "wlstp.8 lr, %[count], 2f\n"
@@ -31,7 +33,8 @@ static void clamp(int32_t least, int32_t most, const int8_t *x, int8_t *y, int32
                      : "q0", "q1", "q2", "lr", "memory");
 }
 
-void ep_mve_lookup(const ep_mve_lookup_op *op, const ep_call *call) {
+void ep_mve_lookup(const ep_mve_lookup_op *op, const ep_call *call)
+{
     const int8_t *x = call->x + (call->y_first - call->x_first) * op->columns * op->x_stride;
     int8_t *y = call->y;
     int32_t runs = call->y_rows * op->columns, count = op->channels;

@@ -2,7 +2,8 @@
 #include "ep_mve_mean.h"
 
 /* sums[0..7] += up to 8 channels of `pixels` pixels; 256 of them fit an int16. */
-static void add_pixels(int32_t *sums, const int8_t *x, int32_t stride, int32_t channels, int32_t pixels) {
+static void add_pixels(int32_t *sums, const int8_t *x, int32_t stride, int32_t channels, int32_t pixels)
+{
     __asm__ volatile("vctp.16 %[channels]\n"
                      "vmov.i16 q0, #0\n"
                      "wls lr, %[pixels], 2f\n"
@@ -27,10 +28,12 @@ static void add_pixels(int32_t *sums, const int8_t *x, int32_t stride, int32_t c
 }
 
 /* Take in the rows asked for; 1 where they are the last. state: sums, a multiple of 8 of them. */
-static int add_rows(const ep_mve_mean_op *op, const ep_call *call) {
+static int add_rows(const ep_mve_mean_op *op, const ep_call *call)
+{
     int32_t *sums = call->state;
     const int8_t *x = call->x + (call->y_first - call->x_first) * op->columns * op->x_stride;
     if (call->y_first == 0) {
+        EP_NO_UNROLL
         for (int32_t i = 0; i < ((op->channels + 7) & -8); i++) {
             sums[i] = 0;
         }
@@ -46,7 +49,8 @@ static int add_rows(const ep_mve_mean_op *op, const ep_call *call) {
     return call->y_first + call->y_rows == op->x_rows;
 }
 
-void ep_mve_mean(const ep_mve_mean_op *op, const ep_call *call) {
+void ep_mve_mean(const ep_mve_mean_op *op, const ep_call *call)
+{
     if (!add_rows(op, call)) {
         return;
     }
@@ -80,15 +84,19 @@ void ep_mve_mean(const ep_mve_mean_op *op, const ep_call *call) {
                      : "q0", "q1", "q2", "q3", "r8", "r9", "r10", "lr", "memory");
 }
 
-void ep_mve_average(const ep_mve_mean_op *op, const ep_call *call) {
+void ep_mve_average(const ep_mve_mean_op *op, const ep_call *call)
+{
     if (!add_rows(op, call)) {
         return;
     }
     const int32_t *sums = call->state;
-    int32_t count = op->x_rows * op->columns, half = count / 2;
-    for (int32_t i = 0; i < op->channels; i++) {
-        int32_t value = (sums[i] + (sums[i] < 0 ? -half : half)) / count; /* C truncates: ties away from zero */
-        value = value < op->act_min ? op->act_min : value;
-        call->y[i] = (int8_t)(value > op->act_max ? op->act_max : value);
+    const int32_t count = op->x_rows * op->columns, half = count / 2;
+    const int32_t act_min = op->act_min, act_max = op->act_max;
+    EP_NO_UNROLL
+    for (int8_t *y = call->y, *end = y + op->channels; y != end; y++) {
+        int32_t value = *sums++;
+        value = (value + (value < 0 ? -half : half)) / count; /* C truncates: ties away from zero */
+        value = value < act_min ? act_min : value;
+        *y = (int8_t)(value > act_max ? act_max : value);
     }
 }

@@ -1,8 +1,6 @@
 /* Pooling over windows for Helium (MVE): 16 channels, or 8 sums, at a time. SPDX-License-Identifier: 0BSD */
 #include "ep_mve_pool.h"
 
-#include <arm_mve.h>
-
 /* What of a window lies inside the map. */
 typedef struct {
     const int8_t *x;
@@ -12,7 +10,8 @@ typedef struct {
 
 typedef void (*finish)(const ep_mve_pool_op *op, const window *inside, int8_t *y);
 
-static void pool(const ep_mve_pool_op *op, const ep_call *call, finish function) {
+static void pool(const ep_mve_pool_op *op, const ep_call *call, finish function)
+{
     const int8_t *map = call->x - call->x_first * op->x_columns * op->x_stride;
     int8_t *y = call->y;
     for (int32_t i = 0; i < call->y_rows; i++) {
@@ -30,50 +29,90 @@ static void pool(const ep_mve_pool_op *op, const ep_call *call, finish function)
     }
 }
 
-static void find_maximum(const ep_mve_pool_op *op, const window *inside, int8_t *y) {
+/* The greatest of up to 16 channels (act_min at least), cut to act_max. */
+static void find_maximum(const ep_mve_pool_op *op, const window *inside, int8_t *y)
+{
     int32_t row_bytes = op->x_columns * op->x_stride;
     for (int32_t channel = 0; channel < op->channels; channel += 16) {
-        mve_pred16_t lanes = vctp8q((uint32_t)(op->channels - channel));
         const int8_t *row = inside->x + channel;
-        int8x16_t most = vdupq_n_s8((int8_t)op->act_min);
-        for (int32_t i = 0; i < inside->rows; i++, row += row_bytes) {
-            const int8_t *x = row;
-            for (int32_t j = 0; j < inside->columns; j++, x += op->x_stride) {
-                most = vmaxq_s8(most, vldrbq_z_s8(x, lanes));
-            }
-        }
-        vstrbq_p_s8(y + channel, vminq_s8(most, vdupq_n_s8((int8_t)op->act_max)), lanes);
+        const int8_t *end = row + inside->rows * row_bytes;
+        __asm__ volatile("vctp.8 %[lanes]\n"
+                         "vdup.8 q0, %[least]\n"
+                         "1:\n"
+                         "mov r12, %[row]\n"
+                         "dls lr, %[columns]\n"
+                         "2:\n"
+                         "vpst\n"
+                         "vldrbt.8 q1, [r12]\n"
+                         "vmax.s8 q0, q0, q1\n" /* lanes beyond the channels are not stored */
+                         "add r12, %[stride]\n"
+                         "le lr, 2b\n"
+                         "add %[row], %[row_bytes]\n"
+                         "cmp %[row], %[end]\n"
+                         "bne 1b\n"
+                         "vdup.8 q1, %[most]\n"
+                         "vmin.s8 q0, q0, q1\n"
+                         "vpst\n"
+                         "vstrbt.8 q0, [%[y]]\n"
+                         : [row] "+r"(row)
+                         : [lanes] "r"(op->channels - channel), [least] "r"(op->act_min), [most] "r"(op->act_max),
+                           [columns] "r"(inside->columns), [stride] "r"(op->x_stride), [row_bytes] "r"(row_bytes),
+                           [end] "r"(end), [y] "r"(y + channel)
+                         : "q0", "q1", "r12", "lr", "cc", "memory");
     }
 }
 
-void ep_mve_max_pool(const ep_mve_pool_op *op, const ep_call *call) {
+void ep_mve_max_pool(const ep_mve_pool_op *op, const ep_call *call)
+{
     pool(op, call, find_maximum);
 }
 
-static void find_average(const ep_mve_pool_op *op, const window *inside, int8_t *y) {
+/* Sums of up to 8 channels. */
+static void add_window(const ep_mve_pool_op *op, const window *inside, int32_t channel, int16_t sums[8])
+{
     int32_t row_bytes = op->x_columns * op->x_stride;
-    int32_t count = inside->rows * inside->columns, half = count / 2;
-    for (int32_t channel = 0; channel < op->channels; channel += 8) {
-        int32_t left = op->channels - channel;
-        mve_pred16_t lanes = vctp16q((uint32_t)left);
-        const int8_t *row = inside->x + channel;
-        int16x8_t sum = vdupq_n_s16(0);
-        for (int32_t i = 0; i < inside->rows; i++, row += row_bytes) {
-            const int8_t *x = row;
-            for (int32_t j = 0; j < inside->columns; j++, x += op->x_stride) {
-                sum = vaddq_s16(sum, vldrbq_z_s16(x, lanes));
-            }
-        }
+    const int8_t *row = inside->x + channel;
+    const int8_t *end = row + inside->rows * row_bytes;
+    __asm__ volatile("vctp.16 %[lanes]\n"
+                     "vmov.i16 q0, #0\n"
+                     "1:\n"
+                     "mov r4, %[row]\n"
+                     "dls lr, %[columns]\n"
+                     "2:\n"
+                     "vpst\n"
+                     "vldrbt.s16 q1, [r4]\n" /* 0 beyond the channels */
+                     "vadd.i16 q0, q0, q1\n"
+                     "add r4, %[stride]\n"
+                     "le lr, 2b\n"
+                     "add %[row], %[row_bytes]\n"
+                     "cmp %[row], %[end]\n"
+                     "bne 1b\n"
+                     "vstrh.16 q0, [%[sums]]\n"
+                     : [row] "+r"(row)
+                     : [lanes] "r"(op->channels - channel), [columns] "r"(inside->columns), [stride] "r"(op->x_stride),
+                       [row_bytes] "r"(row_bytes), [end] "r"(end), [sums] "r"(sums)
+                     : "q0", "q1", "r4", "lr", "cc", "memory");
+}
+
+static void find_average(const ep_mve_pool_op *op, const window *inside, int8_t *y)
+{
+    const int32_t count = inside->rows * inside->columns, half = count / 2;
+    const int32_t channels = op->channels, act_min = op->act_min, act_max = op->act_max;
+    for (int32_t channel = 0; channel < channels; channel += 8) {
         int16_t sums[8];
-        vst1q_s16(sums, sum);
-        for (int32_t i = 0; i < 8 && i < left; i++) {
-            int32_t value = (sums[i] + (sums[i] < 0 ? -half : half)) / count; /* C truncates: ties away from zero */
-            value = value < op->act_min ? op->act_min : value;
-            y[channel + i] = (int8_t)(value > op->act_max ? op->act_max : value);
+        const int16_t *sum = sums;
+        add_window(op, inside, channel, sums);
+        EP_NO_UNROLL
+        for (int8_t *end = y + (channels - channel < 8 ? channels - channel : 8); y != end; y++) {
+            int32_t value = *sum++;
+            value = (value + (value < 0 ? -half : half)) / count; /* C truncates: ties away from zero */
+            value = value < act_min ? act_min : value;
+            *y = (int8_t)(value > act_max ? act_max : value);
         }
     }
 }
 
-void ep_mve_average_pool(const ep_mve_pool_op *op, const ep_call *call) {
+void ep_mve_average_pool(const ep_mve_pool_op *op, const ep_call *call)
+{
     pool(op, call, find_average);
 }

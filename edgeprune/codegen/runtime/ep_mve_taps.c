@@ -8,7 +8,8 @@
 
 /* Addresses of the taps of the window at (row, column), as offsets from NULL. */
 static void find_taps(const ep_mve_taps_op *op, int32_t *taps, const int8_t *map, int32_t row, int32_t column,
-                      const int8_t *outside) {
+                      const int8_t *outside)
+{
     const int32_t *end = taps + 2 * op->run.pairs;
     for (int32_t r = 0; r < op->kernel_rows; r++, row += op->dilation_rows) {
         int is_inside = row >= 0 && row < op->x_rows;
@@ -23,7 +24,8 @@ static void find_taps(const ep_mve_taps_op *op, int32_t *taps, const int8_t *map
     }
 }
 
-void ep_mve_taps(const ep_mve_taps_op *op, const ep_call *call) {
+void ep_mve_taps(const ep_mve_taps_op *op, const ep_call *call)
+{
     const int8_t *map = call->x - call->x_first * op->x_columns * op->x_stride; /* row 0, in memory or not */
     int32_t *taps = call->scratch;
     int8_t *outside = (int8_t *)(taps + 2 * op->run.pairs);
