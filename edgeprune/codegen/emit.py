@@ -179,7 +179,10 @@ def _emit_segment(schedule: Schedule, number: int, segment: Segment) -> str:
         "    (void)output;",
         "    (void)memory;",
         *(f"    int32_t made_{step.name} = 0;" for step in steps),
-        *(f"    int32_t first_{index} = 0;" for index in range(len(segment.windows))),
+        *(
+            f"    int32_t first_{index} = {-(window.anchor or 0)};"
+            for index, window in enumerate(segment.windows.values())
+        ),
         f"    for (int32_t tick = 0; tick < {segment.ticks}; tick++) {{",
         *_emit_slides(schedule, segment),
     ]
@@ -191,7 +194,9 @@ def _emit_segment(schedule: Schedule, number: int, segment: Segment) -> str:
 def _emit_slides(schedule: Schedule, segment: Segment) -> Iterator[str]:
     for index, window in enumerate(segment.windows.values()):
         keep = [
-            f"ep_most(made_{reader} * {rows.stride} - {rows.before}, 0)"
+            f"made_{reader} * {rows.stride} - {rows.before}"
+            if window.anchor is not None
+            else f"ep_most(made_{reader} * {rows.stride} - {rows.before}, 0)"
             for reader in window.readers
             for rows in [segment.row_windows[reader]]
         ]

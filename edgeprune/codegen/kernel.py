@@ -131,6 +131,9 @@ class Lowered:
     state_bytes: memory that must keep its content from the first row's call to the last's (a reduction's sums).
     in_place: the activation inputs (0 or 1) whose memory the output may take, strides being equal.
     in_place_whole: the same, where one call computes the whole map (never in a streamed segment).
+    in_place_rows: whether rows of the output may be written over the first rows of the input's window, those that no
+        later row needs: a call for n rows from row r on has read all it needs of the n input rows from r - padding on
+        before it writes there.
     cycles: modelled Cortex-M4-like cycles of one inference, `rows` at a time: a closed formula to choose kernels by;
         what is reported is measured.
     """
@@ -146,6 +149,7 @@ class Lowered:
     state_bytes: int = 0
     in_place: tuple[int, ...] = field(default=())
     in_place_whole: tuple[int, ...] = field(default=())
+    in_place_rows: bool = False
 
     @property
     def constant_bytes(self) -> int:

@@ -27,9 +27,10 @@ class RowWindow:
             return 0
         return min(max((made - 1) * self.stride - self.before + self.size, 0), input_rows)
 
-    def first_needed(self, made: int) -> int:
-        """The first input row that is still needed once `made` output rows exist."""
-        return max(made * self.stride - self.before, 0)
+    def first_needed(self, made: int, count_padding: bool = False) -> int:
+        """The first input row that is still needed once `made` output rows exist; below 0 only with count_padding."""
+        first = made * self.stride - self.before
+        return first if count_padding else max(first, 0)
 
 
 ONE_TO_ONE = RowWindow(1, 0, 1)

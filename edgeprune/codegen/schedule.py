@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgeprune.codegen.kernel import Call, Lowered
 from edgeprune.codegen.kernels import lower_call
 from edgeprune.codegen.memory import Arena, Buffer, align, find_lower_bound, plan_arena, share_in_place
 from edgeprune.codegen.program import INPUT, OUTPUT, Program, Step
-from edgeprune.codegen.streaming import Segment, check_segment, count_step_rows, plan_segment
+from edgeprune.codegen.streaming import Segment, Window, check_segment, count_step_rows, plan_segment
 from edgeprune.target import Target
 
 MEMORY_MODES = ("auto", "arena", "streaming")
@@ -96,7 +96,7 @@ class Scheduler:
     def build(self, segments: Sequence[Segment] = ()) -> Schedule:
         """The schedule with these segments streamed and all else over whole maps."""
         units, lowered, cycles, buffers = self._arrange(segments)
-        arena = plan_arena(buffers)
+        arena = _add_inner_windows(plan_arena(buffers), segments)
         return Schedule(self.program, self.target, units, lowered, self._share(segments), buffers, arena, cycles)
 
     def estimate(self, segments: Sequence[Segment]) -> tuple[int, int]:
@@ -134,8 +134,13 @@ class Scheduler:
         """A segment of this program (`streaming.plan_segment`)."""
         key = first, last, pace, is_aligned
         if key not in self._segments:
-            self._segments[key] = plan_segment(self.program, self._shared, first, last, pace, is_aligned)
+            self._segments[key] = plan_segment(
+                self.program, self._shared, first, last, pace, is_aligned, self._may_write_in_place
+            )
         return self._segments[key]
+
+    def _may_write_in_place(self, step: Step, rows: int) -> bool:
+        return self._whole[step.name].in_place_rows and self._lower(step, rows).in_place_rows
 
     def _lower(self, step: Step, rows: int) -> Lowered:
         key = step.name, rows
@@ -177,8 +182,28 @@ class Scheduler:
                     extra.append(Buffer(f"state:{step.name}", item.state_bytes, unit.first, unit.last))
                 if item.scratch_bytes:
                     extra.append(Buffer(f"scratch:{step.name}", item.scratch_bytes, number, number))
-        maps = [Buffer(root, sizes[root], *life) for root, life in lives.items() if root not in (INPUT, OUTPUT)]
+        inner = {window.buffer for unit in units if unit.segment for window in _list_inner_windows(unit.segment)}
+        maps = [
+            Buffer(root, sizes[root], *life)
+            for root, life in lives.items()
+            if root not in (INPUT, OUTPUT) and root not in inner
+        ]
         return (*maps, *extra)
+
+
+def _list_inner_windows(segment: Segment) -> list[Window]:
+    return [window for window in segment.windows.values() if window.inside is not None]
+
+
+def _add_inner_windows(arena: Arena, segments: Sequence[Segment]) -> Arena:
+    """Windows that lie at the beginning of others."""
+    inner = {
+        window.buffer: arena.offsets[window.inside]
+        for segment in segments
+        for window in _list_inner_windows(segment)
+        if window.inside is not None
+    }
+    return replace(arena, offsets={**arena.offsets, **inner})
 
 
 def make_schedule(scheduler: Scheduler, mode: str) -> Schedule:

@@ -17,8 +17,9 @@ rows a window must hold is found by going through all ticks here, at compile tim
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from edgeprune.codegen.kernel import find_area
 from edgeprune.codegen.program import INPUT, OUTPUT, Program, Step
@@ -45,6 +46,9 @@ class Window:
 
     rows: how many it holds at most. row_bytes: columns x stride. writers, readers: names of steps.
     is_transient: no row outlives the tick in which it was made, so that the memory is free before and after.
+    anchor: of a window whose first row follows its only reader, before the map's first row too (padding), the rows
+        that the reader looks back; None where it begins with the first row that is needed and exists.
+    inside: the anchored window whose first rows are this one's memory: rows that nobody needs again.
     """
 
     buffer: str
@@ -53,6 +57,8 @@ class Window:
     writers: tuple[str, ...]
     readers: tuple[str, ...]
     is_transient: bool
+    anchor: int | None = None
+    inside: str | None = None
 
     @property
     def byte_count(self) -> int:
@@ -90,11 +96,18 @@ def count_step_rows(program: Program, step: Step) -> int:
 
 
 def plan_segment(
-    program: Program, shared: Mapping[str, str], first: int, last: int, pace: int, is_aligned: bool = False
+    program: Program,
+    shared: Mapping[str, str],
+    first: int,
+    last: int,
+    pace: int,
+    is_aligned: bool = False,
+    may_write_in_place: Callable[[Step, int], bool] = lambda _step, _rows: False,
 ) -> Segment | None:
     """Stream the steps `first`..`last` at `pace` rows of the last one; None where that cannot be.
 
-    shared: buffer -> the buffer whose memory it takes (memory.share_in_place).
+    shared: buffer -> the buffer whose memory it takes (memory.share_in_place). may_write_in_place: whether a step's
+    kernel, asked for so many rows at a time, may write over input rows that are done with (Lowered.in_place_rows).
     """
     steps = program.steps[first : last + 1]
     row_windows: dict[str, RowWindow] = {}
@@ -113,10 +126,21 @@ def plan_segment(
     progress = {
         name: Progress(item.slope, item.offset - item.slope * filling, item.cap) for name, item in progress.items()
     }
-    windows, moved = _size_windows(program, flow, row_windows, progress, ticks)
     rows_per_call = {
         step.name: max(1, min(progress[step.name].slope, count_step_rows(program, step))) for step in steps
     }
+    windows, moved = _size_windows(program, flow, row_windows, progress, ticks)
+    anchors = {
+        flow.root(step.inputs[0]): row_windows[step.name].before
+        for step in steps
+        if _fits_inside(program, flow, windows, row_windows, step)
+        and may_write_in_place(step, rows_per_call[step.name])
+    }
+    if anchors:
+        windows, moved = _size_windows(program, flow, row_windows, progress, ticks, anchors)
+        windows = {
+            root: replace(window, inside=_find_anchored(flow, anchors, window)) for root, window in windows.items()
+        }
     calls = {name: _count_calls(item, ticks, rows_per_call[name]) for name, item in progress.items()}
     return Segment(first, last, pace, is_aligned, ticks, progress, row_windows, windows, rows_per_call, moved, calls)
 
@@ -226,12 +250,14 @@ def _size_windows(
     row_windows: Mapping[str, RowWindow],
     progress: Mapping[str, Progress],
     ticks: int,
+    anchors: Mapping[str, int] = MappingProxyType({}),
 ) -> tuple[dict[str, Window], int]:
-    """The windows, large enough for every tick, and the bytes that slide in all."""
+    """The windows, large enough for every tick, and the bytes that slide in all. anchors: see Window."""
     windows, moved = {}, 0
     for root in flow.windowed:
         writers, readers = flow.writers[root], flow.readers[root]
-        rows = first = 0
+        anchor = anchors.get(root)
+        rows, first = 0, -(anchor or 0)
         is_transient = True
         for tick in range(ticks):
             made = [progress[step.name].rows(tick - 1, ticks) for step in writers]
@@ -245,8 +271,28 @@ def _size_windows(
             first = start
             rows = max(rows, max(progress[step.name].rows(tick, ticks) for step in writers) - first)
         names = tuple(step.name for step in writers), tuple(step.name for step in readers)
-        windows[root] = Window(root, rows, flow.row_bytes(root), *names, is_transient)
+        windows[root] = Window(root, rows, flow.row_bytes(root), *names, is_transient, anchor)
     return windows, moved
+
+
+def _fits_inside(
+    program: Program, flow: _Flow, windows: Mapping[str, Window], row_windows: Mapping[str, RowWindow], step: Step
+) -> bool:
+    """Whether the output rows, gone by the end of the tick, have the form of the input rows that are done with."""
+    x, y = (program.places[name] for name in (step.inputs[0], step.output))
+    source, target = windows.get(flow.root(step.inputs[0])), windows.get(flow.root(step.output))
+    if source is None or target is None or len(step.inputs) > 1 or row_windows[step.name].stride != 1:
+        return False
+    alone = source.readers == (step.name,) == target.writers
+    same = source.row_bytes == target.row_bytes and (x.offset, x.stride) == (y.offset, y.stride) == (0, y.stride)
+    return alone and same and target.is_transient and not source.is_transient
+
+
+def _find_anchored(flow: _Flow, anchors: Mapping[str, int], window: Window) -> str | None:
+    """The anchored window that a window's writer reads, if it has been given one."""
+    writer = next(step for step in flow.steps if step.name == window.writers[0])
+    root = flow.root(writer.inputs[0])
+    return root if root in anchors and root != window.buffer else None
 
 
 def check_segment(program: Program, shared: Mapping[str, str], segment: Segment) -> None:

@@ -20,11 +20,21 @@ from edgeprune.codegen.schedule import Schedule, Scheduler
 from edgeprune.codegen.upright import stand_up
 from edgeprune.graph import Graph
 from edgeprune.measure.cortex_m import EmulatedRun, build_elf, run_unicorn
+from edgeprune.quantize import calibrate, quantize_graph
 from edgeprune.reference import run_graph
 from edgeprune.target import Target
+from tests.lower.handmade import NETWORKS
 from tests.random_graphs import make_inputs
 
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-Wno-unused-const-variable")
+
+
+def make_int8_network(name: str) -> Graph:
+    """A network of handmade.py with random weights, quantized on random samples."""
+    graph = NETWORKS[name]()
+    shape = graph.tensors["input"].shape
+    samples = np.random.default_rng(0).normal(size=(16, *shape[1:])).astype(np.float32)
+    return quantize_graph(graph, calibrate(graph, samples))
 
 
 def join_inputs(graph: Graph, inputs: Mapping[str, np.ndarray] | np.ndarray) -> np.ndarray:

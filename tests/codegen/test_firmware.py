@@ -9,22 +9,13 @@ from edgeprune.codegen import MEMORY_MODES, Firmware, generate_firmware
 from edgeprune.errors import UnsupportedModelError
 from edgeprune.graph import Graph
 from edgeprune.measure.cortex_m import FirmwareMeasurement, build_elf, measure_firmware
-from edgeprune.quantize import calibrate, quantize_graph
 from edgeprune.target import load_target
-from tests.codegen.harness import expect_outputs, join_inputs
+from tests.codegen.harness import expect_outputs, join_inputs, make_int8_network
 from tests.lower.handmade import NETWORKS
 from tests.random_graphs import make_inputs, make_random_chain, make_random_graph
 
 CORES = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33")
 STREAMABLE = ("conv_2d", "depthwise_conv_2d", "max_pool_2d", "average_pool_2d", "add", "mul", "relu", "concat", "pad")
-
-
-def make_int8_network(name: str) -> Graph:
-    """A network of handmade.py with random weights, quantized on random samples."""
-    graph = NETWORKS[name]()
-    shape = graph.tensors["input"].shape
-    samples = np.random.default_rng(0).normal(size=(16, *shape[1:])).astype(np.float32)
-    return quantize_graph(graph, calibrate(graph, samples))
 
 
 def run_everywhere(

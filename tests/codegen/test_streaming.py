@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import numpy as np
@@ -12,36 +13,51 @@ from edgeprune.codegen.program import Program, Step, make_program
 from edgeprune.codegen.rows import RowWindow, find_row_window, is_row_reduction
 from edgeprune.codegen.streaming import Segment, check_segment, count_step_rows, plan_segment
 from edgeprune.codegen.upright import stand_up
+from tests.codegen.harness import make_int8_network
+from tests.lower.handmade import NETWORKS
 from tests.random_graphs import make_random_chain
 
+SOURCES = (*range(25), *NETWORKS)
 KINDS = ("conv_2d", "depthwise_conv_2d", "max_pool_2d", "add", "relu", "concat", "pad")
 
 
-def _list_segments(seed: int) -> list[tuple[Program, Segment]]:
-    program = make_program(stand_up(make_random_chain(seed, KINDS)))
+def never(_step: Step, _rows: int) -> bool:
+    """No step writes in place."""
+    return False
+
+
+@functools.cache
+def _list_segments(source: int | str) -> list[tuple[Program, Segment]]:
+    """Segments of a random chain by its seed, or of a network of handmade.py by its name."""
+    graph = make_random_chain(source, KINDS) if isinstance(source, int) else make_int8_network(source)
+    program = make_program(stand_up(graph))
     alone = {name: name for name in program.buffer_bytes}
     found = []
-    for first in range(len(program.steps)):
+    for first in range(len(program.steps)) if isinstance(source, int) else (0, 1):
         for last in range(first, len(program.steps)):
             for pace, is_aligned in itertools.product((1, 2, 5), (False, True)):
-                segment = plan_segment(program, alone, first, last, pace, is_aligned)
+                in_place = (lambda step, _rows: step.op.kind == "depthwise_conv_2d") if (first + last) % 2 else never
+                segment = plan_segment(program, alone, first, last, pace, is_aligned, in_place)
                 if segment is not None:
                     found.append((program, segment))
     return found
 
 
-@pytest.mark.parametrize("seed", range(25))
-def test_rows_are_in_their_windows_when_read(seed: int) -> None:
+@pytest.mark.parametrize("source", SOURCES)
+def test_rows_are_in_their_windows_when_read(source: int | str) -> None:
     """The ticks are gone through with sets of rows, as the generated C goes through them with memory."""
-    for program, segment in _list_segments(seed):
+    for program, segment in _list_segments(source):
         check_segment(program, {}, segment)
-        _Simulation(program, segment).run()
+        simulation = _Simulation(program, segment)
+        simulation.run()
+        assert (simulation.inside > 0) == any(window.inside is not None for window in segment.windows.values())
 
 
 def test_there_are_segments_to_test() -> None:
-    segments = [segment for seed in range(25) for _, segment in _list_segments(seed)]
+    segments = [segment for source in SOURCES for _, segment in _list_segments(source)]
     assert sum(len(segment.windows) > 1 for segment in segments) > 100
     assert sum(segment.ticks > 3 for segment in segments) > 100
+    assert sum(window.inside is not None for segment in segments for window in segment.windows.values()) > 50
 
 
 class _Simulation:
@@ -51,13 +67,16 @@ class _Simulation:
         self.program, self.segment = program, segment
         self.steps = program.steps[segment.first : segment.last + 1]
         self.made = {step.name: 0 for step in self.steps}
-        self.first = dict.fromkeys(segment.windows, 0)
+        self.first = {buffer: -(window.anchor or 0) for buffer, window in segment.windows.items()}
+        self.gone = {buffer: -(window.anchor or 0) for buffer, window in segment.windows.items()}  # overwritten below
         self.peak = dict.fromkeys(segment.windows, 0)
+        self.inside = 0
 
     def run(self) -> None:
         for tick in range(self.segment.ticks):
             for buffer, window in self.segment.windows.items():
-                needs = [self.segment.row_windows[name].first_needed(self.made[name]) for name in window.readers]
+                windows, is_anchored = self.segment.row_windows, window.anchor is not None
+                needs = [windows[name].first_needed(self.made[name], is_anchored) for name in window.readers]
                 keep = min(*needs, *(self.made[name] for name in window.writers))
                 self.first[buffer] = max(self.first[buffer], keep)
             for step in self.steps:
@@ -65,6 +84,7 @@ class _Simulation:
                 while self.made[step.name] < goal:
                     rows = min(goal - self.made[step.name], self.segment.rows_per_call[step.name])
                     self._read(step, rows)
+                    self._overwrite(step, rows)
                     self.made[step.name] += rows
                     self._check_room(step)
         for step in self.steps:
@@ -82,10 +102,18 @@ class _Simulation:
                 wanted = range(row * window.stride - window.before, row * window.stride - window.before + window.size)
                 for source in wanted:
                     if 0 <= source < height and buffer in self.segment.windows:
-                        assert source >= self.first[buffer]
+                        assert source >= max(self.first[buffer], self.gone[buffer])
                         for writer in self.segment.windows[buffer].writers:
                             if self.steps.index(self._step(writer)) < self.steps.index(step):
                                 assert source < self.made[writer]
+
+    def _overwrite(self, step: Step, rows: int) -> None:
+        """Rows written inside another window lie where its oldest rows were."""
+        window = self.segment.windows.get(self.program.places[step.output].buffer)
+        if window is not None and window.inside is not None:
+            slot = self.made[step.name] + rows - self.first[window.buffer]
+            self.gone[window.inside] = self.first[window.inside] + slot
+            self.inside += 1
 
     def _check_room(self, step: Step) -> None:
         buffer = self.program.places[step.output].buffer
