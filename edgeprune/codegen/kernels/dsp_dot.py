@@ -51,16 +51,13 @@ def fold_rescaling(scales: LayerScales, weight: np.ndarray, *, shared: bool = Fa
     weight: output channels first. shared: all channels are to have one multiplier, offset and shift; otherwise those
     whose output is always the same get constants of their own (multiplier 0).
     """
-    limits = [
-        np.clip(
-            multiply_by_quantized_multiplier(ends, scales.multiplier, scales.shift) + scales.zero_point,
-            -(2**31),
-            2**31 - 1,
-        )
+    least, most = (
+        multiply_by_quantized_multiplier(ends, scales.multiplier, scales.shift) + scales.zero_point
         for ends in (scales.lowest, scales.highest)
-    ]
-    outputs = np.clip(limits, scales.act_min, scales.act_max)
-    is_fixed = (outputs[0] == outputs[1]) & (not shared)  # the rescaling is monotonic
+    )
+    outputs = np.clip([least, most], scales.act_min, scales.act_max)
+    # the rescaling is monotonic, unless a left shift wraps around
+    is_fixed = (outputs[0] == outputs[1]) & (scales.shift <= 0) & (scales.largest < 2**31) & (not shared)
     shift = np.where(is_fixed, 1, -scales.shift)
     ties = not scales.clamps_negatives
     # without the correction of negative ties a shift of 0 is as good as any other
