@@ -33,9 +33,10 @@ def _list_segments(source: int | str) -> list[tuple[Program, Segment]]:
     program = make_program(stand_up(graph))
     alone = {name: name for name in program.buffer_bytes}
     found = []
-    for first in range(len(program.steps)) if isinstance(source, int) else (0, 1):
+    paces = (1, 2, 5) if isinstance(source, int) else (8,)
+    for first in range(len(program.steps)):
         for last in range(first, len(program.steps)):
-            for pace, is_aligned in itertools.product((1, 2, 5), (False, True)):
+            for pace, is_aligned in itertools.product(paces, (False, True)):
                 in_place = (lambda step, _rows: step.op.kind == "depthwise_conv_2d") if (first + last) % 2 else never
                 segment = plan_segment(program, alone, first, last, pace, is_aligned, in_place)
                 if segment is not None:
@@ -57,7 +58,7 @@ def test_there_are_segments_to_test() -> None:
     segments = [segment for source in SOURCES for _, segment in _list_segments(source)]
     assert sum(len(segment.windows) > 1 for segment in segments) > 100
     assert sum(segment.ticks > 3 for segment in segments) > 100
-    assert sum(window.inside is not None for segment in segments for window in segment.windows.values()) > 50
+    assert sum(window.inside is not None for segment in segments for window in segment.windows.values()) > 10
 
 
 class _Simulation:
