@@ -117,6 +117,8 @@ def plan_segment(
             return None
         row_windows[step.name] = window
     flow = _Flow(program, shared, first, last)
+    if not flow.keeps_rows():
+        return None
     ticks = -(-count_step_rows(program, steps[-1]) // pace)
     progress = _find_progress(program, flow, row_windows, pace, ticks, is_aligned)
     if progress is None:
@@ -184,6 +186,24 @@ class _Flow:
             self.root(name) == self.root(writer.output) and have_overlap(written, self._find_bytes(name))
             for name in reader.inputs
         )
+
+    def keeps_rows(self) -> bool:
+        """Whether row r of what a step reads is row r of what an earlier one wrote: no concat or slice of rows."""
+        return all(
+            self._have_equal_rows(writer.output, name)
+            for index, writer in enumerate(self.steps)
+            for reader in self.steps[index + 1 :]
+            for name in reader.inputs
+            if self.root(name) == self.root(writer.output)
+            and have_overlap(self._find_bytes(writer.output), self._find_bytes(name))
+        )
+
+    def _have_equal_rows(self, first: str, second: str) -> bool:
+        areas = [find_area(self.program.graph.tensors[name].shape) for name in (first, second)]
+        places = [self.program.places[name] for name in (first, second)]
+        sizes = {area.columns * place.stride for area, place in zip(areas, places, strict=True)}
+        is_shifted = abs(places[0].offset - places[1].offset) >= min(sizes)
+        return areas[0].rows == areas[1].rows and len(sizes) == 1 and not is_shifted
 
     def _find_bytes(self, tensor: str) -> range:
         area, place = find_area(self.program.graph.tensors[tensor].shape), self.program.places[tensor]

@@ -12,7 +12,7 @@ int main(void)
     int8_t *output = malloc(EDGEPRUNE_MODEL_OUTPUT_BYTES);
     int8_t *arena = malloc(EDGEPRUNE_MODEL_ARENA_BYTES + 1); /* a model may need none */
     while (fread(input, 1, EDGEPRUNE_MODEL_INPUT_BYTES, stdin) == EDGEPRUNE_MODEL_INPUT_BYTES) {
-        memset(arena, 0x5a, EDGEPRUNE_MODEL_ARENA_BYTES); /* what is there before must not matter */
+        memset(arena, 0x5a, EDGEPRUNE_MODEL_ARENA_BYTES + 1); /* what is there before must not matter */
         if (edgeprune_model_run(input, output, arena) != 0) {
             return 2;
         }

@@ -1,0 +1,31 @@
+"""Programs in which fuzzing found faults, made small."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgeprune.codegen.program import make_program
+from edgeprune.codegen.streaming import plan_segment
+from edgeprune.codegen.upright import stand_up
+from tests.codegen.random_ops import OpMaker
+from tests.codegen.test_firmware import run_everywhere
+
+
+@pytest.mark.parametrize("is_slice", [False, True])
+def test_rows_of_others_are_not_streamed(is_slice: bool) -> None:
+    """A reader of joined rows, or of a run of rows, is not at the row where the writer is."""
+    maker = OpMaker(np.random.default_rng(0))
+    x = maker.add_input((1, 1, 90, 3))
+    y = maker.add_conv(x, 4, (1, 3), stride=(1, 3))
+    if is_slice:
+        joined = maker.add_slice(y, 2, 7, 30)
+    else:
+        joined = maker.add_concat([y, maker.add_depthwise(y, (1, 3), quant=y.quant)], 2)
+    z = maker.add_depthwise(joined, (1, 5))
+    graph = maker.finish("rows", [maker.add_mean(z)])
+    program = make_program(stand_up(graph))
+    shared = {name: name for name in program.buffer_bytes}
+    last = len(program.steps) - 1
+    assert all(plan_segment(program, shared, first, last, 1) is None for first in range(last - 1))
+    run_everywhere(graph, "cortex-m4", "streaming")
