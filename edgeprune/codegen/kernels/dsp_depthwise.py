@@ -39,6 +39,7 @@ _SPLIT_TAPS = 4
 _RUN_BYTES, _GATHER_BYTES = 32, 36  # of C's ep_dsp_run and ep_dsp_gather
 _MOST_PHASES = 3  # of a stride along the columns
 _USUAL_PLANE_BYTES = 504  # four of them are the scratch of most layers
+_LARGE_MAPS_BYTES = 32 * LARGEST_PLANE_BYTES  # beside which planes of the largest size, four of them, are little
 # Ready-made words cost two bytes more than a pair of int8, and save five cycles a call.
 _PACKED_GAIN = 0.04  # the part of the time that they must save
 _PACKED_BYTES = 4096  # what they may cost
@@ -216,6 +217,7 @@ class DspDepthwiseLine(Kernel):
             constants=constants,
             assembly=(gather, build_record_code(records), build_line_code(code)),
             sources=("ep_dsp_depthwise.c",),
+            in_place_rows=call.op.attrs["depth_multiplier"] == 1,  # a tile is gathered before it is written
             scratch_bytes=_count_records_bytes(call, code.record_words) + 4 * plane_bytes + work_bytes,
         )
 
@@ -236,8 +238,10 @@ class DspDepthwisePlane(Kernel):
         row_words = shape.row_words
         most_rows = (call.rows - 1) * stride[0] + window_rows
         plane_bytes = _round_plane(4 * row_words * most_rows)
+        maps_bytes = call.inputs[0].byte_count + call.output.byte_count if call.rows >= call.y.rows else 0
+        usual = LARGEST_PLANE_BYTES if maps_bytes >= _LARGE_MAPS_BYTES else _USUAL_PLANE_BYTES
         least = 4 * row_words * (window_rows + stride[0])
-        plane_bytes = min(plane_bytes, max(_USUAL_PLANE_BYTES, _round_plane(2 * least)), LARGEST_PLANE_BYTES)
+        plane_bytes = min(plane_bytes, max(usual, _round_plane(least)), LARGEST_PLANE_BYTES)
         tile_rows = (plane_bytes // 4 // row_words - window_rows) // stride[0] + 1
         if plane_bytes // 4 // row_words < window_rows:
             return None
@@ -314,6 +318,7 @@ class DspDepthwisePlane(Kernel):
             constants=constants,
             assembly=tuple(assembly),
             sources=("ep_dsp_depthwise.c",),
+            in_place_rows=call.op.attrs["depth_multiplier"] == 1,  # a tile is gathered before it is written
             scratch_bytes=_count_records_bytes(call, code.record_words) + 4 * plane_bytes,
         )
 

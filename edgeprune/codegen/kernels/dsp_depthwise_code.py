@@ -327,7 +327,7 @@ class _Gather:
 # --- records ---
 
 _C_WEIGHT, _C_SHIFT, _C_MULTIPLIER, _C_ZERO_POINT = 8, 16, 22, 32  # fields of C's ep_dsp_channels
-_MOST_WORDS_UNROLLED = 10
+_MOST_WORDS_UNROLLED = 3
 
 
 @dataclass(frozen=True)
