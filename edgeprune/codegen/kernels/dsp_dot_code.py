@@ -30,7 +30,6 @@ PIXEL_STEPS = 16  # steps in the loop over pixels: 16 x 56 bytes of code
 VECTOR_UNITS = 8  # units of eight inputs in the loop over a vector: 8 x 108 bytes of code
 _SUMS = ("r0", "r1", "r2", "r3")  # of the first pixel: 256 * A + B, B, 256 * C + D, D
 _SECOND_SUMS = ("r4", "r5", "r6", "r7")
-_WORD_BYTES = 4
 
 
 @dataclass(frozen=True)

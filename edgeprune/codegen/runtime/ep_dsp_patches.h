@@ -10,7 +10,7 @@ typedef struct {
     int32_t x_rows;
     int32_t x_columns;
     int32_t x_stride;
-    int32_t x_pitch; /* bytes from row to row */
+    int32_t x_pitch;  /* bytes from row to row */
     int32_t last_row; /* the last row and column at which a patch may begin to lie inside the map */
     int32_t last_column;
     int32_t y_columns;
