@@ -23,7 +23,7 @@ from types import MappingProxyType
 
 from edgeprune.codegen.kernel import find_area
 from edgeprune.codegen.program import INPUT, OUTPUT, Program, Step
-from edgeprune.codegen.rows import RowWindow, find_row_window, is_row_reduction
+from edgeprune.codegen.rows import ONE_TO_ONE, RowWindow, find_row_window, is_row_reduction
 
 
 @dataclass(frozen=True)
@@ -303,7 +303,11 @@ def _fits_inside(
     source, target = windows.get(flow.root(step.inputs[0])), windows.get(flow.root(step.output))
     if source is None or target is None or len(step.inputs) > 1 or row_windows[step.name].stride != 1:
         return False
-    alone = source.readers == (step.name,) == target.writers
+    # other readers may only be ops in place, before this one, which are done with a row once it is made
+    others = [name for name in source.readers if name != step.name]
+    alone = target.writers == (step.name,) == source.readers[-1:] and all(
+        row_windows[name] == ONE_TO_ONE for name in others
+    )
     same = source.row_bytes == target.row_bytes and (x.offset, x.stride) == (y.offset, y.stride) == (0, y.stride)
     return alone and same and target.is_transient and not source.is_transient
 
