@@ -383,9 +383,12 @@ def _list_tiles(slide: Slide) -> Iterator[Tile]:
             yield Tile(rows, outputs, unpacks)
 
 
-# Modelled Cortex-M4 cycles of the pieces, calibrated with measured ones.
-_CALL, _TILE, _CHANNEL, _ROW, _PLACE, _DRAIN, _LOOP = 60, 60, 95, 45, 7, 55, 6
-_PACKED_PIXELS, _PACKED_WORD, _UNPACKED_LINE, _UNPACKED_WORD = 28, 6.0, 4, 4.75
+# Modelled Cortex-M4 cycles of the pieces: counted in the assembly, fitted to counted runs in the C code.
+_CALL, _TILE, _CHANNEL, _ROW = 230, 200, 92, 45
+_BLOCK, _PLACE, _CHUNK, _DRAIN, _TURN = 31, 7, 6, 52, 6
+_PACKED_ROW, _PACKED_PIXELS, _PACKED_WORD = 240, 38, 6.9
+_PACKED_LINE, _PACKED_LINE_WORD = 70, 11.5  # of fewer than four channels
+_UNPACKED_CHANNEL, _UNPACKED_LINE, _UNPACKED_WORD = 30, 1, 4.7
 
 
 def estimate_cycles(plan: Plan, keeps_ties: bool) -> int:
@@ -395,7 +398,7 @@ def estimate_cycles(plan: Plan, keeps_ties: bool) -> int:
     for outputs, count in _cut(-(-slide.outputs // slide.dilation), tile.outputs):
         for rows, times in _cut(slide.y_rows, tile.rows):
             part = replace(plan, tile=replace(tile, outputs=outputs, rows=rows))
-            per_call += _count_tile(part, keeps_ties) * count * times * slide.dilation
+            per_call += _count_tile(part, plan.last_pairs, keeps_ties) * count * times * slide.dilation
     return round(per_call * slide.calls)
 
 
@@ -407,24 +410,27 @@ def _cut(size: int, piece: int) -> Iterator[tuple[int, int]]:
         yield size % piece, 1
 
 
-def _count_tile(plan: Plan, keeps_ties: bool) -> float:
+def _count_tile(plan: Plan, last_pairs: int, keeps_ties: bool) -> float:
     slide = plan.slide
-    positions = plan.line_words * slide.phases
-    pack = plan.x_rows * positions * (_PACKED_PIXELS + _PACKED_WORD * slide.x_channels)
+    words = plan.line_words * slide.phases
+    if slide.x_channels < 4:
+        pack = _PACKED_ROW * slide.phases + slide.x_channels * (_PACKED_LINE * slide.phases + _PACKED_LINE_WORD * words)
+    else:
+        pack = _PACKED_ROW * slide.phases + words * (_PACKED_PIXELS + _PACKED_WORD * slide.x_channels)
     unpack = 0.0
     if plan.tile.unpacks:
-        unpack = 50 + plan.chunks * plan.chunk_lines * (_UNPACKED_LINE + _UNPACKED_WORD * slide.tap_pairs)
-    code = plan.make_code(1, keeps_ties, (-128, 127))
-    turns = -(-plan.chunk_lines // code.lines_per_loop)
-    chunk = plan.chunk_lines * _count_line(slide.tap_pairs) + 6
-    chunk += _LOOP * turns if turns > 1 else 0
-    block = 30 + BLOCK_OUTPUTS * (_PLACE + keeps_ties) + plan.chunks * chunk
-    if plan.chunks > 1:
-        block += plan.chunks * _DRAIN + 10
-    return _TILE + pack + slide.y_channels * (_CHANNEL + unpack + plan.tile.rows * (_ROW + plan.blocks * block))
+        lines = plan.chunks * plan.chunk_lines
+        unpack = _UNPACKED_CHANNEL + lines * (_UNPACKED_LINE + _UNPACKED_WORD * slide.tap_pairs)
+    epilogue = _BLOCK + BLOCK_OUTPUTS * (_PLACE + keeps_ties) + (_DRAIN * plan.chunks + 25 if plan.chunks > 1 else 0)
+    sums = (plan.blocks - 1) * _count_sums(plan, PAIRS) + _count_sums(plan, last_pairs)
+    row = _ROW + plan.blocks * epilogue + sums
+    return _TILE + plan.x_rows * pack + slide.y_channels * (_CHANNEL + unpack + plan.tile.rows * row)
 
 
-def _count_line(tap_pairs: int) -> float:
-    """A window's loads, one cycle each and one more for each run of them, and its multiplications."""
-    loads = 2 * tap_pairs + PAIRS - 1 + -(-tap_pairs // 2)
-    return loads + PAIRS * tap_pairs
+def _count_sums(plan: Plan, pairs: int) -> float:
+    """Of the sums of one block with so many accumulators."""
+    tap_pairs = plan.slide.tap_pairs
+    # each load costs one cycle, and one more for each run of them
+    line = 2 * tap_pairs + pairs - 1 + -(-tap_pairs // 2) + pairs * tap_pairs
+    turns = -(-plan.chunk_lines // plan.make_code(1, False, (-128, 127)).lines_per_loop)
+    return plan.chunks * (plan.chunk_lines * line + _CHUNK + (_TURN * turns if turns > 1 else 0))

@@ -62,17 +62,19 @@ def generate_unpack(taps: int) -> Assembly:
 
 
 def generate_pack_pixels() -> Assembly:
-    """The function that packs all channels of two pixels; see ep_dsp_conv.h."""
+    """The function that packs all channels of pairs of pixels; see ep_dsp_conv.h."""
     out = AssemblyBuilder("ep_pack_pixels")
     first, second, words, step, channels = "r0", "r1", "r2", "r3", "r12"
-    out.enter()
+    out.enter(frame_bytes=4)
+    out.label("pixel")
+    out("str", words, at("sp"))
     out("ldr", channels, out.argument(4))
     out("subs", channels, channels, "#4")
     out("blt", out.local("rest"))
     out.label("four")
     low, high = ("r4", "r5", "r6", "r7"), ("r8", "r9", "r10", "r11")
-    for registers_, pixel in ((low, first), (high, second)):
-        for channel, register in enumerate(registers_):
+    for values, pixel in ((low, first), (high, second)):
+        for channel, register in enumerate(values):
             out("ldrsb", register, at(pixel, channel))
     for one, other in zip(low, high, strict=True):
         out("add", one, one, other, f"lsl #{FIELD_BITS}")
@@ -86,7 +88,7 @@ def generate_pack_pixels() -> Assembly:
     out("bge", out.local("four"))
     out.label("rest")
     out("adds", channels, channels, "#4")
-    out("beq", out.local("done"))
+    out("beq", out.local("next"))
     out.label("one")
     out("ldrsb", "r4", f"[{first}], #1")
     out("ldrsb", "r8", f"[{second}], #1")
@@ -95,10 +97,20 @@ def generate_pack_pixels() -> Assembly:
     out("add", words, words, step)
     out("subs", channels, channels, "#1")
     out("bne", out.local("one"))
-    out.label("done")
+    out.label("next")
+    out("ldr", "r4", out.argument(6))
+    out("ldr", "r5", out.argument(5))
+    out("ldr", words, at("sp"))
+    out("add", first, first, "r4")
+    out("add", second, second, "r4")
+    out("adds", words, words, "#4")
+    out("subs", "r5", "r5", "#1")
+    out("str", "r5", out.argument(5))
+    out("bne", out.local("pixel"))
     out.leave()
     return out.build(
-        "void ep_pack_pixels(const int8_t *a, const int8_t *b, uint32_t *words, int32_t step_bytes, int32_t channels)"
+        "void ep_pack_pixels(const int8_t *a, const int8_t *b, uint32_t *words, int32_t step_bytes, int32_t channels, "
+        "int32_t count, int32_t gap)"
     )
 
 

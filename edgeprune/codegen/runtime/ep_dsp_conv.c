@@ -45,20 +45,24 @@ static void pack_phase(const ep_dsp_conv_op *op, const tile *t, const int8_t *ro
     const int32_t spacing = op->phases * op->dilation, step = op->line_words * op->phases;
     const int32_t width = t->outputs / BLOCK_OUTPUTS * PAIRS + PAIRS + op->tap_pairs - 1;
     const int32_t begin = op->slides_on_rows && t->saved_end > t->x_begin ? t->saved_end : t->x_begin;
-    for (int32_t i = 0; i < width; i++, position += 2 * spacing) {
-        if (op->x_channels < 4 && row != NULL && position >= begin && position + spacing < t->x_end) {
-            int32_t count = (t->x_end - position + spacing - 1) / (2 * spacing);
-            count = count < width - i ? count : width - i;
-            const int8_t *x = row + position * op->x_stride;
-            for (int32_t channel = 0; channel < op->x_channels; channel++) {
-                ep_pack_line(x + channel, spacing * op->x_stride, words + channel * step + i, count);
-            }
-            i += count - 1;
-            position += (count - 1) * 2 * spacing;
+    const int32_t channels = op->x_channels, gap = 2 * spacing * op->x_stride - channels;
+    for (int32_t i = 0, count; i < width; i += count, position += 2 * spacing * count) {
+        count = 1;
+        if (row == NULL || position < begin || position + spacing >= t->x_end) {
+            ep_pack_pixels(find_pixel(op, t, row, padding, position),
+                           find_pixel(op, t, row, padding, position + spacing), words + i, 4 * step, channels, 1, 0);
             continue;
         }
-        ep_pack_pixels(find_pixel(op, t, row, padding, position), find_pixel(op, t, row, padding, position + spacing),
-                    words + i, 4 * step, op->x_channels);
+        count = (t->x_end - position + spacing - 1) / (2 * spacing);
+        count = count < width - i ? count : width - i;
+        const int8_t *x = row + position * op->x_stride;
+        if (channels >= 4) {
+            ep_pack_pixels(x, x + spacing * op->x_stride, words + i, 4 * step, channels, count, gap);
+        } else {
+            for (int32_t channel = 0; channel < channels; channel++) {
+                ep_pack_line(x + channel, spacing * op->x_stride, words + channel * step + i, count);
+            }
+        }
     }
 }
 

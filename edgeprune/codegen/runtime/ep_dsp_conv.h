@@ -15,9 +15,11 @@ typedef void ep_pairs_rows(const uint32_t *x, const uint32_t *weight, int8_t *y,
 /* int8 weights of `lines` lines to packed pairs. */
 typedef void ep_pairs_unpack(const int8_t *weight, uint32_t *words, int32_t lines);
 
-/* Generated, as the above: words of all channels of two pixels, `step_bytes` from a channel's to the next's; and `count`
- * words of one channel, whose values are `step` bytes apart. */
-void ep_pack_pixels(const int8_t *a, const int8_t *b, uint32_t *words, int32_t step_bytes, int32_t channels);
+/* Generated, as the above. `count` words of each channel of the pixels a and b and those that follow them; `step_bytes`
+ * from a channel's words to the next's, `gap` bytes from the end of a pixel to the start of the next one to be taken. */
+void ep_pack_pixels(const int8_t *a, const int8_t *b, uint32_t *words, int32_t step_bytes, int32_t channels,
+                    int32_t count, int32_t gap);
+/* `count` words of one channel, whose values are `step` bytes apart. */
 void ep_pack_line(const int8_t *x, int32_t step, uint32_t *words, int32_t count);
 
 typedef struct {
