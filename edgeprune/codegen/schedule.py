@@ -43,6 +43,7 @@ PACES = (
     48,
     64,
 )  # rows of a segment's last step in each tick
+SLACKS = (0, 512, 2048)  # bytes that a window may be larger for calls of full length (streaming.Segment)
 MAX_TICKS = 512  # of one segment; below this the search stays quick and the tables short
 _REACH = 24  # steps looked at before and after the one that needs the most memory
 _PART_CALL = 0.6  # of a whole call's cycles: a call for fewer rows than usual
@@ -87,8 +88,8 @@ class Scheduler:
     def __init__(self, program: Program, target: Target, *, portable: bool = False) -> None:
         self.program, self.target, self.portable = program, target, portable
         self._lowered: dict[tuple[str, int], Lowered] = {}
-        self._segments: dict[tuple[int, int, int, bool], Segment | None] = {}
-        self._estimates: dict[tuple[tuple[int, int, int, bool], ...], tuple[int, int]] = {}
+        self._segments: dict[tuple[int, int, int, int], Segment | None] = {}
+        self._estimates: dict[tuple[tuple[int, int, int, int], ...], tuple[int, int]] = {}
         self._steps = {step.name: step for step in program.steps}
         self._whole = {step.name: self._lower(step, count_step_rows(program, step)) for step in program.steps}
         self._shared = share_in_place(program, self._whole)
@@ -101,7 +102,7 @@ class Scheduler:
 
     def estimate(self, segments: Sequence[Segment]) -> tuple[int, int]:
         """The least arena bytes that any placing could reach, and the modelled cycles; quick."""
-        key = tuple((segment.first, segment.last, segment.pace, segment.is_aligned) for segment in segments)
+        key = tuple((segment.first, segment.last, segment.pace, segment.slack_bytes) for segment in segments)
         if key not in self._estimates:
             _, _, cycles, buffers = self._arrange(segments)
             self._estimates[key] = find_lower_bound(buffers), cycles
@@ -130,12 +131,12 @@ class Scheduler:
         streamed = {step.name for segment in segments for step in steps[segment.first : segment.last + 1]}
         return share_in_place(self.program, self._whole, streamed)
 
-    def plan(self, first: int, last: int, pace: int, is_aligned: bool = False) -> Segment | None:
+    def plan(self, first: int, last: int, pace: int, slack_bytes: int = 0) -> Segment | None:
         """A segment of this program (`streaming.plan_segment`)."""
-        key = first, last, pace, is_aligned
+        key = first, last, pace, slack_bytes
         if key not in self._segments:
             self._segments[key] = plan_segment(
-                self.program, self._shared, first, last, pace, is_aligned, self._may_write_in_place
+                self.program, self._shared, first, last, pace, slack_bytes, self._may_write_in_place
             )
         return self._segments[key]
 
@@ -243,10 +244,10 @@ def _propose(scheduler: Scheduler, schedule: Schedule, segments: tuple[Segment, 
                 continue  # would cut a segment in two
             rest = tuple(old for old in segments if old.last < first or old.first > last)
             rows = count_step_rows(scheduler.program, scheduler.program.steps[last])
-            for pace, is_aligned in itertools.product(PACES, (False, True)):
+            for pace, slack_bytes in itertools.product(PACES, SLACKS):
                 if pace > rows or -(-rows // pace) > MAX_TICKS:
                     continue
-                segment = scheduler.plan(first, last, pace, is_aligned)
+                segment = scheduler.plan(first, last, pace, slack_bytes)
                 if segment is None:
                     break  # at any pace
                 kept = sum(align(window.byte_count) for window in segment.windows.values() if not window.is_transient)

@@ -70,8 +70,8 @@ class Segment:
     """Steps `first` to `last` of a program, streamed.
 
     pace: rows of the last step in each tick. progress, row_windows: by step name. windows: by buffer.
-    is_aligned: whether every step makes `slope` rows in each tick but the last, which takes larger windows and fewer
-        calls; else it makes just what its readers need.
+    slack_bytes: what a window may be larger, so that its writer makes `slope` rows in each tick but the last; else a
+        step makes just what its readers need, which may take one call more.
     rows_per_call: the most rows that a step is asked for at once; a longer stretch is asked for in several calls.
     moved_bytes: what sliding moves in one inference. calls: of each step's kernel, in one inference.
     """
@@ -79,7 +79,7 @@ class Segment:
     first: int
     last: int
     pace: int
-    is_aligned: bool
+    slack_bytes: int
     ticks: int
     progress: Mapping[str, Progress]
     row_windows: Mapping[str, RowWindow]
@@ -101,7 +101,7 @@ def plan_segment(
     first: int,
     last: int,
     pace: int,
-    is_aligned: bool = False,
+    slack_bytes: int = 0,
     may_write_in_place: Callable[[Step, int], bool] = lambda _step, _rows: False,
 ) -> Segment | None:
     """Stream the steps `first`..`last` at `pace` rows of the last one; None where that cannot be.
@@ -120,7 +120,7 @@ def plan_segment(
     if not flow.keeps_rows():
         return None
     ticks = -(-count_step_rows(program, steps[-1]) // pace)
-    progress = _find_progress(program, flow, row_windows, pace, ticks, is_aligned)
+    progress = _find_progress(program, flow, row_windows, pace, ticks, slack_bytes)
     if progress is None:
         return None
     filling = max(-(-item.offset // item.slope) for item in progress.values())  # of the last step it is 0
@@ -144,7 +144,7 @@ def plan_segment(
             root: replace(window, inside=_find_anchored(flow, anchors, window)) for root, window in windows.items()
         }
     calls = {name: _count_calls(item, ticks, rows_per_call[name]) for name, item in progress.items()}
-    return Segment(first, last, pace, is_aligned, ticks, progress, row_windows, windows, rows_per_call, moved, calls)
+    return Segment(first, last, pace, slack_bytes, ticks, progress, row_windows, windows, rows_per_call, moved, calls)
 
 
 def _count_calls(progress: Progress, ticks: int, rows_per_call: int) -> int:
@@ -233,7 +233,7 @@ def have_overlap(first: range, second: range) -> bool:
 
 
 def _find_progress(
-    program: Program, flow: _Flow, row_windows: Mapping[str, RowWindow], pace: int, ticks: int, is_aligned: bool
+    program: Program, flow: _Flow, row_windows: Mapping[str, RowWindow], pace: int, ticks: int, slack_bytes: int
 ) -> dict[str, Progress] | None:
     """Each step's progress, from the last step backwards; None where branches run at different paces."""
     steps = flow.steps
@@ -260,7 +260,10 @@ def _find_progress(
             return None
         cap = rows if leaves else max(cap for _, _, cap in demands)
         slope, offset = demands[0][0], max(offset for _, offset, _ in demands)
-        progress[step.name] = Progress(slope, -(-offset // slope) * slope if is_aligned else offset, cap)
+        ahead = -offset % slope  # rows more than its readers ask for make all calls but the last whole ones
+        if ahead * flow.row_bytes(root) <= slack_bytes:
+            offset += ahead
+        progress[step.name] = Progress(slope, offset, cap)
     return progress
 
 

@@ -36,9 +36,9 @@ def _list_segments(source: int | str) -> list[tuple[Program, Segment]]:
     paces = (1, 2, 5) if isinstance(source, int) else (8,)
     for first in range(len(program.steps)):
         for last in range(first, len(program.steps)):
-            for pace, is_aligned in itertools.product(paces, (False, True)):
+            for pace, slack_bytes in itertools.product(paces, (0, 10_000)):
                 in_place = (lambda step, _rows: step.op.kind == "depthwise_conv_2d") if (first + last) % 2 else never
-                segment = plan_segment(program, alone, first, last, pace, is_aligned, in_place)
+                segment = plan_segment(program, alone, first, last, pace, slack_bytes, in_place)
                 if segment is not None:
                     found.append((program, segment))
     return found
