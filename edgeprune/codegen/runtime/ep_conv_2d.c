@@ -44,7 +44,7 @@ void ep_conv_2d(const ep_conv_2d_op *op, const ep_call *call)
     const int32_t length = op->kernel_columns * op->channels;
     const int32_t last_top = op->x_rows - 1 - (op->kernel_rows - 1) * op->dilation_rows;
     const int32_t last_left = op->x_columns - 1 - (op->kernel_columns - 1) * op->dilation_columns;
-    const int32_t is_line = op->is_direct && pitch * op->dilation_rows == length;
+    const int32_t is_line = op->is_direct && op->dilation_rows == 1 && pitch == length;
     int8_t *y = call->y;
     for (int32_t row = call->y_first; row < call->y_first + call->y_rows; row++) {
         const int32_t top = row * op->stride_rows - op->pad_rows;
