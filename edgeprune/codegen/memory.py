@@ -103,7 +103,8 @@ def share_in_place(
 ) -> dict[str, str]:
     """Which buffers may be one: the output of an op that can work in place takes its dying input's memory.
 
-    lowered: by step name. streamed: the steps that are computed a few rows at a time; None: any may be.
+    lowered: by step name. streamed: the steps that are computed a few rows at a time; None: any may be. Such a step
+    takes only memory that nobody else reads: another reader may look back at rows that are written over by now.
     Returns buffer -> the buffer whose memory it takes, chains resolved.
     """
     shared = {name: name for name in program.buffer_bytes}
@@ -114,12 +115,20 @@ def share_in_place(
         is_whole = streamed is not None and step.name not in streamed
         for number in (*item.in_place, *(item.in_place_whole if is_whole else ())):
             x = program.places[step.inputs[number]]
+            if not (is_whole or _reads_alone(program, step, x.buffer)):
+                continue
             if _may_share(program, step, index, x, y, shared, last_read):
                 root = shared[x.buffer]
                 last_read[root] = max(last_read[root], last_read.get(y.buffer, index))
                 shared = {name: root if target == y.buffer else target for name, target in shared.items()}
                 break
     return shared
+
+
+def _reads_alone(program: Program, step: Step, buffer: str) -> bool:
+    return all(
+        other is step or program.places[name].buffer != buffer for other in program.steps for name in other.inputs
+    )
 
 
 def _may_share(

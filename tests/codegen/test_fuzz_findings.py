@@ -8,6 +8,8 @@ import pytest
 from edgeprune.codegen.program import make_program
 from edgeprune.codegen.streaming import plan_segment
 from edgeprune.codegen.upright import stand_up
+from edgeprune.target import load_target
+from tests.codegen.harness import run_layer
 from tests.codegen.random_ops import OpMaker
 from tests.codegen.test_firmware import run_everywhere
 
@@ -29,3 +31,16 @@ def test_rows_of_others_are_not_streamed(is_slice: bool) -> None:
     last = len(program.steps) - 1
     assert all(plan_segment(program, shared, first, last, 1) is None for first in range(last - 1))
     run_everywhere(graph, "cortex-m4", "streaming")
+
+
+@pytest.mark.parametrize("pace", [1, 2, 5])
+@pytest.mark.parametrize("is_first", [False, True])
+def test_a_streamed_shortcut_is_not_written_over(pace: int, is_first: bool) -> None:
+    """A residual add may not take the shortcut's memory, whose rows the convolution looks back at."""
+    maker = OpMaker(np.random.default_rng(1))
+    x = maker.add_conv(maker.add_input((1, 12, 7, 4)), 8)
+    y = maker.add_conv(x, 8, (5, 5))
+    pair = [x, y] if is_first else [y, x]
+    total = maker.add_binary("add", *pair)
+    graph = maker.finish("residual", [maker.add_mean(total)])
+    assert run_layer(graph, load_target("cortex-m4"), pace=pace).worst_difference == 0
