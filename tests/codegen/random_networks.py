@@ -13,6 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from edgeprune.codegen.schedule import Scheduler
+from edgeprune.codegen.streaming import Segment
 from edgeprune.graph import Graph, Op, Tensor, remove_unused_tensors
 from edgeprune.ops import OPS, window_output_size
 from tests.codegen.random_ops import OpMaker
@@ -50,6 +52,24 @@ def _drop_unread(graph: Graph) -> Graph:
             ops.insert(0, op)
     inputs = tuple(name for name in graph.inputs if name in wanted)
     return remove_unused_tensors(replace(graph, ops=tuple(ops), inputs=inputs))
+
+
+def draw_segments(scheduler: Scheduler, seed: int) -> list[Segment]:
+    """Runs of a program's steps to stream, wherever it can be done: far more than a memory mode would choose."""
+    rng = np.random.default_rng(seed)
+    count, at = len(scheduler.program.steps), int(rng.integers(0, 2))
+    segments = []
+    while at < count:
+        last = min(at + int(rng.integers(0, 9)), count - 1)
+        found = None
+        while found is None and last >= at:
+            pace, slack = int(rng.choice((1, 1, 2, 3, 5, 8))), int(rng.choice((0, 0, 100, 5000)))
+            found = scheduler.plan(at, last, pace, slack)
+            last -= 1
+        if found is not None:
+            segments.append(found)
+        at = at + 1 if found is None else found.last + 1
+    return segments
 
 
 class _Network:

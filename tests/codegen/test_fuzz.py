@@ -10,6 +10,12 @@ import numpy as np
 import pytest
 
 from edgeprune.codegen import MEMORY_MODES, generate_firmware
+from edgeprune.codegen.firmware import assemble_files
+from edgeprune.codegen.folder import FolderContent, render_folder
+from edgeprune.codegen.program import make_program
+from edgeprune.codegen.schedule import Scheduler
+from edgeprune.codegen.streaming import check_segment
+from edgeprune.codegen.upright import stand_up
 from edgeprune.executors import MICRO_AVAILABLE, MicroExecutor
 from edgeprune.graph import Graph
 from edgeprune.lower import write_tflite
@@ -18,7 +24,7 @@ from edgeprune.parity import MICRO, find_missing_kernels
 from edgeprune.target import load_target
 from tests.codegen.harness import HostCompiler, expect_outputs, join_inputs
 from tests.codegen.random_layers import LayerSeed, run_layers
-from tests.codegen.random_networks import make_random_network
+from tests.codegen.random_networks import draw_segments, make_random_network
 from tests.random_graphs import make_inputs, make_random_graph
 
 OTHER_CORES = ("cortex-m0plus", "cortex-m3", "cortex-m7", "cortex-m33")
@@ -60,6 +66,21 @@ def run_emulated(graph: Graph, inputs: np.ndarray, core: str, mode: str, toolcha
     return run_unicorn(built, target, inputs, counted=1).outputs
 
 
+def run_segments(graph: Graph, inputs: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
+    """(n, bytes): streamed wherever drawn segments say; what they are."""
+    target = load_target("cortex-m4")
+    scheduler = Scheduler(make_program(stand_up(graph)), target)
+    segments = draw_segments(scheduler, seed)
+    schedule = scheduler.build(segments)
+    for segment in segments:
+        check_segment(schedule.program, schedule.shared, segment)
+    files = assemble_files(schedule, "")
+    content = FolderContent(target, graph, (), schedule.arena.byte_count, None, (), None)
+    files["model.h"] = render_folder(content, "")["model.h"]
+    described = ", ".join(f"{item.first}-{item.last} at {item.pace}" for item in segments)
+    return run_unicorn(build_elf(files, target), target, inputs, counted=1).outputs, described
+
+
 def check_everywhere(graph: Graph, seed: int, compiler: HostCompiler) -> None:
     """All executors give the same bytes; the message names the first that does not."""
     inputs = make_samples(graph, seed)
@@ -76,6 +97,14 @@ def check_everywhere(graph: Graph, seed: int, compiler: HostCompiler) -> None:
         assert np.array_equal(run_emulated(graph, joined, core, mode, toolchain), expected), (core, mode, toolchain)
 
 
+def check_segments(seed: int) -> None:
+    """A network streamed in drawn segments gives the reference's bytes."""
+    graph = make_network(seed)
+    inputs = make_samples(graph, seed)
+    outputs, segments = run_segments(graph, join_inputs(graph, inputs), seed)
+    assert np.array_equal(outputs, expect_outputs(graph, inputs)), segments
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_some_networks(seed: int, compiler: HostCompiler) -> None:
     check_everywhere(make_network(seed), seed, compiler)
@@ -89,6 +118,23 @@ def test_networks(first: int, compiler: HostCompiler) -> None:
         try:
             check_everywhere(make_network(seed), seed, compiler)
         except Exception as error:  # noqa: BLE001  # each network counts; all that fail are told
+            failures.append((seed, str(error)[:600]))
+    assert not failures
+
+
+def test_some_segments() -> None:
+    for seed in (301, 302, 304):
+        check_segments(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(400, 600, 20))
+def test_segments(first: int) -> None:
+    failures = []
+    for seed in range(first, first + 20):
+        try:
+            check_segments(seed)
+        except Exception as error:  # noqa: BLE001  # as above
             failures.append((seed, str(error)[:600]))
     assert not failures
 
