@@ -17,18 +17,12 @@ from edgeprune.codegen.kernels.dsp_depthwise_code import (
     BLOCK_PAIRS,
     LARGEST_PLANE_BYTES,
     Finish,
-    LineCode,
-    PlaneCode,
-    RecordCode,
-    RowGather,
-    RowPart,
     TapLine,
-    build_line_code,
-    build_line_gather,
-    build_plane_code,
-    build_record_code,
-    build_row_gather,
 )
+from edgeprune.codegen.kernels.dsp_depthwise_gather_code import RowGather, RowPart, build_line_gather, build_row_gather
+from edgeprune.codegen.kernels.dsp_depthwise_line_code import LineCode, build_line_code
+from edgeprune.codegen.kernels.dsp_depthwise_plane_code import PlaneCode, build_plane_code
+from edgeprune.codegen.kernels.dsp_depthwise_record_code import RecordCode, build_record_code
 from edgeprune.codegen.requantize import fold_smmlar, get_zero_point, scale_layer
 from edgeprune.ops import same_padding
 

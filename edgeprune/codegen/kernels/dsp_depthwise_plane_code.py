@@ -1,0 +1,222 @@
+"""Depthwise convolution along the rows of a map, in blocks that stand alone.
+
+The sum L of the output after a block's last pair takes an MLA for each weight, the lower 32 bits being enough. See
+dsp_depthwise_code.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeprune.codegen.assembly import AssemblyBuilder, at, registers
+from edgeprune.codegen.kernel import Assembly
+from edgeprune.codegen.kernels.dsp_depthwise_code import (
+    BLOCK_OUTPUTS,
+    BLOCK_PAIRS,
+    CONSTANT_WORDS,
+    FURTHEST,
+    Finish,
+    Outputs,
+    TapLine,
+    count_line_bytes,
+    load_words,
+)
+
+_PLANE_SUMS = ("r0", "r1", "r2", "r3", "r4", "r5", "r6")
+_PLANE_FREE = ("r7", "r8", "r9", "r10")  # weights and x, then constants
+
+
+@dataclass(frozen=True)
+class PlaneCode:
+    """A map's rows.
+
+    lines: of taps, from the first row of a window on. outputs: in a row. x_row: bytes of a plane from the first row of
+    an output row's window to the next one's. y_row: bytes from an output row to the next. y_step: from one output to
+    the next.
+    """
+
+    lines: tuple[TapLine, ...]
+    outputs: int
+    x_row: int
+    y_row: int
+    y_step: int
+    finish: Finish
+
+    @property
+    def name(self) -> str:
+        return (
+            f"ep_dsp_dwplane_{count_line_bytes(self.lines)}_n{self.outputs}x{self.x_row}y{self.y_row}_{self.y_step}"
+            f"{self.finish.suffix}"
+        )
+
+    @property
+    def block(self) -> int:
+        """Outputs of a block; an odd number needs no tail (see the head of the file)."""
+        return min(self.outputs, BLOCK_OUTPUTS)
+
+    @property
+    def pairs(self) -> int:
+        return (self.block + 1) // 2
+
+    @property
+    def has_tail(self) -> bool:
+        return self.block % 2 == 0
+
+    @property
+    def start_words(self) -> int:
+        """Words of a record before the constants."""
+        return 2 * self.pairs + self.has_tail
+
+    @property
+    def record_words(self) -> int:
+        return self.start_words + CONSTANT_WORDS + sum(line.words for line in self.lines)
+
+    @property
+    def last_block(self) -> int:
+        """The output, an even one, that a row's last block starts at; the block may overlap the one before."""
+        rest = self.outputs - self.block
+        return rest + rest % 2
+
+    def count_words(self, line: TapLine) -> int:
+        """Words of x that a block needs of a line."""
+        with_tail = self.pairs + line.taps // 2 if self.has_tail else 0
+        return max(self.pairs + line.words - 1, with_tail)
+
+
+def build_plane_code(plane: PlaneCode) -> Assembly:
+    """void name(const ep_dsp_run *): channels of rows (ep_dsp_depthwise.h).
+
+    Registers: r0-r6 accumulators and tail, then outputs; r7-r10 weights and x, then constants; r11 x; r12 y; lr the
+    record, then free.
+    """
+    code = AssemblyBuilder(plane.name)
+    y_last, y_end, record, x, _, channels, plane_step, _ = (at("sp", offset) for offset in range(0, 32, 4))
+    code.enter(frame_bytes=32)
+    code("ldm", "r0", registers(["r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8"]))
+    code("strd", "r7", "r8", plane_step)
+    code("str", "r5", channels)
+    code("str", "r3", record)
+    code.label("channel")
+    code.comment("r1 x, r2 y, r4 the end of y")
+    code("mov", "r11", "r1")
+    code("mov", "r12", "r2")
+    code("strd", "r1", "r2", x)
+    if plane.outputs > plane.block:
+        code.advance("r2", plane.last_block * plane.y_step, "r8")
+        code("strd", "r2", "r4", y_last)
+    else:
+        code("str", "r4", y_end)
+
+    code.label("block")
+    code("ldr.w", "lr", record)
+    code("ldm", "lr!", registers(_PLANE_SUMS[: plane.start_words]))
+    weight = 4 * CONSTANT_WORDS
+    lines = list(plane.lines)
+    while lines:
+        both = lines[0].words == 1 and len(lines) > 1 and lines[1].words == 1  # one LDRD for the weights of both
+        together = [lines.pop(0) for _ in range(1 + both)]
+        count = sum(line.words for line in together)
+        load_words(code, _PLANE_FREE[:count], "lr", weight)
+        x_registers = _PLANE_FREE[count:][:2]
+        for number, line in enumerate(together):
+            weights = _PLANE_FREE[number : number + 1] if both else _PLANE_FREE[:count]
+            _sum_plane_line(code, plane, line, weights, x_registers)
+        weight += 4 * count
+    code("ldm", "lr", registers(_PLANE_FREE))
+    _finish_block(code, plane)
+    _store_block(code, plane, y_last)
+    code.label("row_end")
+    code.advance("r11", plane.x_row - 2 * plane.last_block, "lr")
+    code.advance("r12", plane.y_row - plane.last_block * plane.y_step, "lr")
+    if plane.outputs > plane.block:
+        code("ldr", "r0", y_last)
+        code.advance("r0", plane.y_row, "lr")
+        code("str", "r0", y_last)
+    code("ldr.w", "lr", y_end)
+    code("cmp", "r12", "lr")
+    code("bne.w", code.local("block"))
+    code("ldr", "r9", channels)
+    code("ldrd", "r1", "r2", x)
+    code("mov", "r4", "lr")
+    code("ldrd", "r5", "r6", plane_step)
+    code("ldr", "r3", record)
+    code("add", "r1", "r1", "r5")
+    code("add", "r2", "r2", "r6")
+    code("add", "r4", "r4", "r6")
+    code.advance("r3", 4 * plane.record_words)
+    code("str", "r3", record)
+    code("subs", "r9", "r9", "#1")
+    code("str", "r9", channels)
+    code("bne.w", code.local("channel"))
+    code.leave()
+    return code.build(f"void {plane.name}(const ep_dsp_run *run)")
+
+
+def _sum_plane_line(
+    code: AssemblyBuilder, plane: PlaneCode, line: TapLine, weights: tuple[str, ...], x_registers: tuple[str, ...]
+) -> None:
+    """All weights of the line stay in registers while words of x come by, each for all the pairs that it is in."""
+    count = plane.count_words(line)
+    tail = _PLANE_SUMS[2 * plane.pairs]
+    for start in range(0, count, len(x_registers)):
+        loaded = x_registers[: count - start]
+        load_words(code, loaded, "r11", line.offset + 4 * start)
+        for index, x in enumerate(loaded, start):
+            for tap, w in enumerate(weights):
+                pair = index - tap
+                if 0 <= pair < plane.pairs:
+                    code("smlal", _PLANE_SUMS[2 * pair], _PLANE_SUMS[2 * pair + 1], x, w)
+                elif pair == plane.pairs and plane.has_tail and 2 * tap + 1 < line.taps:
+                    code("mla", tail, x, w, tail)
+
+
+def _finish_block(code: AssemblyBuilder, plane: PlaneCode) -> None:
+    shift, bias, multiplier, offset = _PLANE_FREE
+    outputs = Outputs(code, plane.finish, (shift, bias, multiplier, offset))
+    for pair in range(plane.pairs):
+        low, high = _PLANE_SUMS[2 * pair], _PLANE_SUMS[2 * pair + 1]
+        outputs.take_even(low, high)
+        if pair + 1 < plane.pairs:
+            code("ubfx", "lr", _PLANE_SUMS[2 * pair + 2], "#0", "#21")
+            outputs.take_odd("lr", high)
+        elif plane.has_tail:
+            tail = _PLANE_SUMS[2 * pair + 2]
+            code("ubfx", tail, tail, "#0", "#21")
+            outputs.take_odd(tail, high)
+    for place in range(plane.block):
+        outputs.rescale(_PLANE_SUMS[place], "lr")
+
+
+def _store_block(code: AssemblyBuilder, plane: PlaneCode, y_last: str) -> None:
+    """The block's outputs; then on to the row's next block, if there is one."""
+
+    def store(place: int) -> None:
+        offset = place * plane.y_step
+        if offset > FURTHEST:
+            code("movw", "lr", f"#{offset}")
+            code("strb.w", _PLANE_SUMS[place], "[r12, lr]")
+        else:
+            code("strb.w", _PLANE_SUMS[place], at("r12", offset))
+
+    many = plane.outputs > plane.block
+    short = many and plane.last_block + plane.block > plane.outputs  # the last block has one output less
+    for place in range(plane.block - short):
+        store(place)
+    if not many:
+        return
+    code("ldr.w", "lr", y_last)
+    code("cmp", "r12", "lr")
+    code("beq", code.local("row_end"))
+    if short:
+        store(plane.block - 1)
+        if (plane.block - 1) * plane.y_step > FURTHEST:
+            code("ldr.w", "lr", y_last)
+    code("add", "r11", "r11", f"#{4 * BLOCK_PAIRS}")
+    code.advance("r12", BLOCK_OUTPUTS * plane.y_step, "r0")
+    overlap = -plane.last_block % BLOCK_OUTPUTS
+    if overlap:
+        code("cmp", "r12", "lr")
+        code("bls.w", code.local("block"))
+        code("sub", "r11", "r11", f"#{2 * overlap}")
+        code("mov", "r12", "lr")
+    code("b.w", code.local("block"))
