@@ -13,8 +13,9 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from edgeprune.codegen.frugal import find_frugal_steps
 from edgeprune.codegen.kernel import Call, Lowered
-from edgeprune.codegen.kernels import lower_call
+from edgeprune.codegen.kernels import list_candidates, lower_call
 from edgeprune.codegen.memory import Arena, Buffer, align, find_lower_bound, plan_arena, share_in_place
 from edgeprune.codegen.program import INPUT, OUTPUT, Program, Step
 from edgeprune.codegen.streaming import Segment, Window, check_segment, count_step_rows, plan_segment
@@ -91,7 +92,10 @@ class Scheduler:
         self._segments: dict[tuple[int, int, int, int], Segment | None] = {}
         self._estimates: dict[tuple[tuple[int, int, int, int], ...], tuple[int, int]] = {}
         self._steps = {step.name: step for step in program.steps}
+        self._frugal: frozenset[str] = frozenset()
         self._whole = {step.name: self._lower(step, count_step_rows(program, step)) for step in program.steps}
+        if not portable:
+            self._choose_frugal_steps()
         self._shared = share_in_place(program, self._whole)
 
     def build(self, segments: Sequence[Segment] = ()) -> Schedule:
@@ -131,6 +135,17 @@ class Scheduler:
         streamed = {step.name for segment in segments for step in steps[segment.first : segment.last + 1]}
         return share_in_place(self.program, self._whole, streamed)
 
+    def _choose_frugal_steps(self) -> None:
+        """Take portable kernels where the fast ones' code is not worth its bytes (frugal.py)."""
+        fast, plain = self._whole, {}
+        for step in self.program.steps:
+            found = list_candidates(self._make_call(step, count_step_rows(self.program, step)), portable=True)
+            if found:
+                plain[step.name] = found[0]
+        self._frugal = find_frugal_steps(fast, plain)
+        self._whole = {name: plain[name] if name in self._frugal else item for name, item in fast.items()}
+        self._lowered = {key: item for key, item in self._lowered.items() if key[0] not in self._frugal}
+
     def plan(self, first: int, last: int, pace: int, slack_bytes: int = 0) -> Segment | None:
         """A segment of this program (`streaming.plan_segment`)."""
         key = first, last, pace, slack_bytes
@@ -146,19 +161,14 @@ class Scheduler:
     def _lower(self, step: Step, rows: int) -> Lowered:
         key = step.name, rows
         if key not in self._lowered:
-            places = self.program.places
-            call = Call(
-                step.name,
-                step.op,
-                self.program.graph,
-                self.target,
-                tuple(places[name].stride for name in step.inputs),
-                places[step.output].stride,
-                rows,
-                step.part,
-            )
-            self._lowered[key] = lower_call(call, portable=self.portable)
+            is_portable = self.portable or step.name in self._frugal
+            self._lowered[key] = lower_call(self._make_call(step, rows), portable=is_portable)
         return self._lowered[key]
+
+    def _make_call(self, step: Step, rows: int) -> Call:
+        places, graph = self.program.places, self.program.graph
+        strides = tuple(places[name].stride for name in step.inputs)
+        return Call(step.name, step.op, graph, self.target, strides, places[step.output].stride, rows, step.part)
 
     def _list_buffers(
         self, units: Sequence[Unit], lowered: Mapping[str, Lowered], shared: Mapping[str, str]

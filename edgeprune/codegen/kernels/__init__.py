@@ -65,17 +65,22 @@ KERNELS: Mapping[str, tuple[Kernel, ...]] = {
 }
 
 
+def list_candidates(call: Call, *, portable: bool = False) -> list[Lowered]:
+    """What every kernel that fits makes of a call, the cheapest first; with `portable`, the C99 ones only."""
+    candidates = [lowered for kernel in KERNELS.get(call.op.kind, ()) if (lowered := kernel.lower(call)) is not None]
+    if portable:
+        candidates = [lowered for lowered in candidates if lowered.kernel.startswith("portable")]
+    return sorted(candidates, key=lambda lowered: lowered.cycles)
+
+
 def lower_call(call: Call, *, portable: bool = False) -> Lowered:
     """The cheapest kernel for a call; with `portable`, the C99 one that runs everywhere.
 
     Raises UnsupportedModelError where no kernel computes the op exactly.
     """
-    kernels = KERNELS.get(call.op.kind, ())
-    candidates = [lowered for kernel in kernels if (lowered := kernel.lower(call)) is not None]
-    if portable:
-        candidates = [lowered for lowered in candidates if lowered.kernel.startswith("portable")]
+    candidates = list_candidates(call, portable=portable)
     if not candidates:
         raise UnsupportedModelError(
             f"{call.op.name} ({call.op.kind}): there is no firmware kernel for it; `edgeprune ops` lists what there is"
         )
-    return min(candidates, key=lambda lowered: lowered.cycles)
+    return candidates[0]

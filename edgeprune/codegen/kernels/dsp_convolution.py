@@ -32,7 +32,7 @@ from edgeprune.ops import same_padding
 _MOST_TAP_PAIRS = 64  # a line is unrolled: 1 KB of code
 _MOST_SCRATCH_BYTES = 16384
 # What a KB of scratch or of flash may cost in cycles.
-_SCRATCH_WEIGHT, _FLASH_WEIGHT = 0.010, 0.0125
+_SCRATCH_WEIGHT, _FLASH_WEIGHT = 0.010, 0.03
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def measure_firmware(
     layers: Sequence[str] = (),
     toolchain: str = "zig",
     emulator: str = "auto",
-    optimize: str = "-O2",
+    optimize: str = "-Os",
 ) -> FirmwareMeasurement:
     """Build a firmware, run it on all inputs and measure it.
 

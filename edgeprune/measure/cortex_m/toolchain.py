@@ -88,7 +88,7 @@ def build_elf(
     target: Target,
     *,
     toolchain: str = "zig",
-    optimize: str = "-O2",
+    optimize: str = "-Os",
     extra_flags: Sequence[str] = (),
     work: Path | None = None,
 ) -> BuiltFirmware:
@@ -127,7 +127,9 @@ def _write_sources(folder: Path, sources: Mapping[str, str | bytes], target: Tar
 
 
 def _link_with_zig(zig: Toolchain, flags: tuple[str, ...], units: tuple[str, ...], folder: Path) -> bytes:
-    _run([*zig.command, *flags, *_ZIG_CODE, *units, *_LINK, "-o", "firmware.elf"], folder)
+    # for -Os itself zig's linker drops the symbols, by which layers are counted; so clang alone is told of it
+    own = [word for flag in flags for word in (("-O2", "-Xclang", flag) if flag in ("-Os", "-Oz") else (flag,))]
+    _run([*zig.command, *own, *_ZIG_CODE, *units, *_LINK, "-o", "firmware.elf"], folder)
     return (folder / "firmware.elf").read_bytes()
 
 
