@@ -112,9 +112,11 @@ def _split_op(graph: Graph, op: Op, places: Mapping[str, Place]) -> list[tuple[i
             if places[name] != expected:
                 calls.append((part, (name,)))
         return calls
-    if op.kind == "reshape" and places[op.inputs[0]].buffer == output.buffer:
+    # two tensors of one buffer need not be views of each other: all outputs of the program lie in one
+    source = places[op.inputs[0]]
+    if op.kind == "reshape" and (source.buffer, source.offset) == (output.buffer, output.offset):
         return []
-    if op.kind == "strided_slice" and places[op.inputs[0]].buffer == output.buffer:
+    if op.kind == "strided_slice" and output == _slice_place(graph, op, source):
         return []
     return [(None, activations)]
 
@@ -134,6 +136,20 @@ def _concat_place(graph: Graph, op: Op, part: int, output: Place) -> Place | Non
         return Place(
             output.buffer, output.offset + sum(other.pixels for other in before) * output.stride, output.stride
         )
+    return None
+
+
+def _slice_place(graph: Graph, op: Op, place: Place) -> Place | None:
+    """The slice as a view: whole rows and columns of some channels, or some rows with all that is in them."""
+    shape = graph.tensors[op.inputs[0]].shape
+    if len(shape) != 4 or any(step != 1 for step in op.attrs["stride"]):
+        return None
+    begin, end = op.attrs["begin"], op.attrs["end"]
+    cut = [axis for axis in range(4) if (begin[axis], end[axis]) != (0, shape[axis])]
+    if cut in ([], [3]):
+        return Place(place.buffer, place.offset + begin[3], place.stride)
+    if cut == [1]:
+        return Place(place.buffer, place.offset + begin[1] * shape[2] * place.stride, place.stride)
     return None
 
 
@@ -197,7 +213,7 @@ class _Placing:
             if place.stride == self._channels(source):
                 self._move(output, replace(place, stride=self._channels(output)))
             return
-        view = self._find_slice(op, place)
+        view = _slice_place(self.graph, op, place)
         readers = self.graph.consumers(output)
         if view is not None and (
             view.stride == self._channels(output) or all(reader.kind in _PIXELWISE for reader in readers)
@@ -210,19 +226,6 @@ class _Placing:
             if old.buffer == buffer:
                 self.places[name] = Place(place.buffer, place.offset + old.offset, old.stride)
         self.places[buffer] = place
-
-    def _find_slice(self, op: Op, place: Place) -> Place | None:
-        """The slice as a view: whole rows and columns of some channels, or some rows with all that is in them."""
-        shape = self.graph.tensors[op.inputs[0]].shape
-        if len(shape) != 4 or any(step != 1 for step in op.attrs["stride"]):
-            return None
-        begin, end = op.attrs["begin"], op.attrs["end"]
-        cut = [axis for axis in range(4) if (begin[axis], end[axis]) != (0, shape[axis])]
-        if cut in ([], [3]):
-            return Place(place.buffer, place.offset + begin[3], place.stride)
-        if cut == [1]:
-            return Place(place.buffer, place.offset + begin[1] * shape[2] * place.stride, place.stride)
-        return None
 
 
 def _choose_identifier(name: str, taken: set[str]) -> str:

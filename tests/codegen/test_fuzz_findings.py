@@ -44,3 +44,16 @@ def test_a_streamed_shortcut_is_not_written_over(pace: int, is_first: bool) -> N
     total = maker.add_binary("add", *pair)
     graph = maker.finish("residual", [maker.add_mean(total)])
     assert run_layer(graph, load_target("cortex-m4"), pace=pace).worst_difference == 0
+
+
+@pytest.mark.parametrize("kind", ["reshape", "slice", "lines"])
+def test_outputs_made_of_outputs_are_written(kind: str) -> None:
+    """Outputs share a buffer; one that is a reshape or a slice of another is still a tensor of its own."""
+    maker = OpMaker(np.random.default_rng(2))
+    x = maker.add_conv(maker.add_input((1, 4, 6, 3)), 5)
+    if kind == "reshape":
+        y = maker.add_reshape(x, (1, 120))
+    else:
+        y = maker.add_slice(x, 3, 1, 4) if kind == "slice" else maker.add_slice(x, 1, 1, 3)
+    run_everywhere(maker.finish("outputs", [x, y]), "cortex-m4", "arena")
+    run_everywhere(maker.finish("outputs", [y, x]), "cortex-m4", "auto")
