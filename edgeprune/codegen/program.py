@@ -113,10 +113,11 @@ def _split_op(graph: Graph, op: Op, places: Mapping[str, Place]) -> list[tuple[i
                 calls.append((part, (name,)))
         return calls
     # two tensors of one buffer need not be views of each other: all outputs of the program lie in one
-    source = places[op.inputs[0]]
-    if op.kind == "reshape" and (source.buffer, source.offset) == (output.buffer, output.offset):
-        return []
-    if op.kind == "strided_slice" and output == _slice_place(graph, op, source):
+    if op.kind == "reshape":
+        source = places[op.inputs[0]]
+        if (source.buffer, source.offset) == (output.buffer, output.offset):
+            return []
+    if op.kind == "strided_slice" and output == _slice_place(graph, op, places[op.inputs[0]]):
         return []
     return [(None, activations)]
 

@@ -57,3 +57,10 @@ def test_outputs_made_of_outputs_are_written(kind: str) -> None:
         y = maker.add_slice(x, 3, 1, 4) if kind == "slice" else maker.add_slice(x, 1, 1, 3)
     run_everywhere(maker.finish("outputs", [x, y]), "cortex-m4", "arena")
     run_everywhere(maker.finish("outputs", [y, x]), "cortex-m4", "auto")
+
+
+def test_a_constant_may_come_first() -> None:
+    maker = OpMaker(np.random.default_rng(3))
+    x = maker.add_input((1, 3, 4, 5))
+    y = maker.add_binary("sub", maker.add_operand((1, 1, 1, 5), 0.02), x)
+    run_everywhere(maker.finish("constant", [y]), "cortex-m4", "auto")
