@@ -9,8 +9,9 @@ import numpy as np
 from edgeprune.codegen.kernel import Call, Constant, Kernel, Lowered
 from edgeprune.codegen.kernels.dsp_dot import fold_rescaling, order_inputs, pack_stream
 from edgeprune.codegen.kernels.dsp_dot_code import PIXEL_STEPS, build_pixels_code, build_widening_code
-from edgeprune.codegen.kernels.portable import is_padded, slide_fields
+from edgeprune.codegen.kernels.portable import slide_fields
 from edgeprune.codegen.requantize import get_zero_point, scale_layer
+from edgeprune.ops import same_padding
 
 _TILE_BYTES = 1536  # of widened pixels: bounds the scratch where channels are few; at least one pair is held
 _MOST_PAIRS = 8
@@ -69,8 +70,7 @@ class DspPatches(Kernel):
             return None
         slide = slide_fields(call, (kernel_rows, kernel_columns))
         gathering = 150 + kernel_rows * runs * (14 + 13 * run_bytes // 4 + (50 if run_bytes % 4 else 0))
-        if is_padded(call, (kernel_rows, kernel_columns)):
-            gathering += 40 * kernel_rows * runs  # of some patches, more
+        gathering += round(400 * kernel_rows * runs * find_border_share(call, (kernel_rows, kernel_columns)))
         return replace(
             dot,
             kernel="convolution of patches, 2 pixels x 4 channels",
@@ -103,6 +103,17 @@ class DspPatches(Kernel):
 def _fits(call: Call) -> bool:
     """Whether it is a convolution, for a core with the DSP extension and without Helium."""
     return call.op.kind == "conv_2d" and bool(call.target.dsp) and not call.target.mve
+
+
+def find_border_share(call: Call, kernel_size: tuple[int, int]) -> float:
+    """The part of the output's pixels whose patch reaches into the padding."""
+    inside = 1.0
+    for axis, (size, outputs) in enumerate(((call.x.rows, call.y.rows), (call.x.columns, call.y.columns))):
+        stride, dilation = call.op.attrs["stride"][axis], call.op.attrs["dilation"][axis]
+        if call.op.attrs["padding"] == "same":
+            starts = np.arange(outputs) * stride - same_padding(size, kernel_size[axis], stride, dilation)[0]
+            inside *= float(np.mean((starts >= 0) & (starts + (kernel_size[axis] - 1) * dilation < size)))
+    return 1.0 - inside
 
 
 def count_pairs(call: Call) -> int:
