@@ -284,10 +284,11 @@ def _size_windows(
         is_transient = True
         for tick in range(ticks):
             made = [progress[step.name].rows(tick - 1, ticks) for step in writers]
-            needed = [
-                row_windows[step.name].first_needed(progress[step.name].rows(tick - 1, ticks)) for step in readers
+            needed = [  # as the emitted C counts: an anchored window begins before the map
+                row_windows[step.name].first_needed(progress[step.name].rows(tick - 1, ticks), anchor is not None)
+                for step in readers
             ]
-            start = max(first, min(*needed, *made) if tick else 0)
+            start = max(first, min(*needed, *made))
             if start > first:
                 moved += (max(made) - start) * flow.row_bytes(root)
             is_transient = is_transient and start == max(made)

@@ -64,3 +64,14 @@ def test_a_constant_may_come_first() -> None:
     x = maker.add_input((1, 3, 4, 5))
     y = maker.add_binary("sub", maker.add_operand((1, 1, 1, 5), 0.02), x)
     run_everywhere(maker.finish("constant", [y]), "cortex-m4", "auto")
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5])
+def test_windows_of_small_maps_hold_the_padding_too(rows: int) -> None:
+    """Where a depthwise layer writes over its window, the window begins before the map, from the first tick on."""
+    maker = OpMaker(np.random.default_rng(4))
+    x = maker.add_pool(maker.add_input((1, rows, 8, 4)), "max_pool_2d", (2, 2), (1, 1))
+    y = maker.add_depthwise(x, (3, 3), dilation=(2, 1))
+    graph = maker.finish("small", [maker.add_unary("relu", maker.add_conv(y, 13))])
+    assert run_layer(graph, load_target("cortex-m4"), pace=1).worst_difference == 0
+    assert run_layer(graph, load_target("cortex-m4"), pace=rows).worst_difference == 0
