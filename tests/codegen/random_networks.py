@@ -36,8 +36,9 @@ def make_random_network(seed: int) -> Graph:
     outputs = [network.add_head(x)]
     if rng.random() < 0.3:
         outputs.append(network.add_head(network.pick_map()))
-    if rng.random() < 0.1:
-        outputs.append(network.pick_map())
+    for _ in range(int(rng.choice((0, 0, 0, 0, 1, 3)))):  # whatever is inside, views and their sources too
+        op = network.maker.ops[int(rng.integers(len(network.maker.ops)))]
+        outputs.append(network.maker.tensors[op.outputs[0]])
     outputs = [output for output in dict.fromkeys(outputs) if output.name not in network.maker.inputs]
     graph = network.maker.finish(f"network_{seed}", outputs)
     return _drop_unread(graph)
