@@ -30,7 +30,7 @@ _LARGEST_RECORDS_BYTES = 4096
 _MOST_TAP_WORDS = 48  # of x words unrolled: bounds the code to about 1 KB
 _LONGEST_PLANE_LINE = 6  # taps whose words stay in registers
 _SPLIT_TAPS = 4
-_RUN_BYTES, _GATHER_BYTES = 32, 36  # of C's ep_dsp_run and ep_dsp_gather
+_RUN_BYTES, _GATHER_BYTES = 28, 36  # of C's ep_dsp_run and ep_dsp_gather
 _MOST_PHASES = 3  # of a stride along the columns
 _USUAL_PLANE_BYTES = 504  # four of them are the scratch of most layers
 _LARGE_MAPS_BYTES = 32 * LARGEST_PLANE_BYTES  # beside which planes of the largest size, four of them, are little
@@ -157,18 +157,19 @@ class DspDepthwiseLine(Kernel):
             return None
         longest = -(-call.rows // dilation[0])
         room = LARGEST_PLANE_BYTES // 4 // len(filters)
-        wanted = BLOCK_PAIRS * (longest // BLOCK_OUTPUTS + 1) + words[0]
         usual = _USUAL_PLANE_BYTES // 4 // len(filters)
-        line_words = min(wanted, max(usual, words[0] + BLOCK_PAIRS * 4), room)
-        blocks = (line_words - words[0]) // BLOCK_PAIRS
-        if blocks < 1:
+        most_pairs = min(max(usual, words[0] + BLOCK_PAIRS * 4), room) - words[0]
+        pairs = min(max(2, (longest + 2) // 2), BLOCK_PAIRS * (most_pairs // BLOCK_PAIRS))
+        if pairs < 2:
             return None
-        tile_rows = BLOCK_OUTPUTS * blocks - 1  # the last block stores five outputs at most
-        line_words = BLOCK_PAIRS * blocks + words[0]
+        tile_rows = 2 * pairs - 1  # of a phase
+        has_narrow = True
+        line_words = -(-pairs // (1 if has_narrow else BLOCK_PAIRS)) * (1 if has_narrow else BLOCK_PAIRS) + words[0]
         plane_bytes = _round_plane(4 * line_words * len(filters))
         code = LineCode(
             tuple(TapLine(4 * line_words * phase, taps.shape[1]) for phase, taps in enumerate(filters)),
             dilation[0] * call.y.columns * call.y_stride,
+            has_narrow,
             folded.finish,
         )
         if _count_records_bytes(call, code.record_words) > _LARGEST_RECORDS_BYTES:
@@ -193,7 +194,7 @@ class DspDepthwiseLine(Kernel):
         work_bytes = dilation[0] * (_RUN_BYTES + _GATHER_BYTES * len(filters))
         gather = build_line_gather(plane_bytes)
         fields |= {
-            "gather": gather.name,
+            "gather": gather.name if call.x.channels >= 4 else 0,
             "x_rows": call.x.rows,
             "columns": call.y.columns,
             "kernel_rows": kernel_rows,
@@ -202,6 +203,7 @@ class DspDepthwiseLine(Kernel):
             "pad": before,
             "line_words": line_words,
             "tile_rows": tile_rows * dilation[0],
+            "has_narrow": int(has_narrow),
         }
         return Lowered(
             kernel="depthwise line, packed pairs",

@@ -84,28 +84,31 @@ class PlaneCode:
 
 
 def build_plane_code(plane: PlaneCode) -> Assembly:
-    """void name(const ep_dsp_run *): channels of rows (ep_dsp_depthwise.h).
+    """void name(const ep_dsp_run *, int32_t y_offset, const uint32_t *record, int32_t channels) (ep_dsp_depthwise.h).
 
     Registers: r0-r6 accumulators and tail, then outputs; r7-r10 weights and x, then constants; r11 x; r12 y; lr the
     record, then free.
     """
     code = AssemblyBuilder(plane.name)
-    y_last, y_end, record, x, _, channels, plane_step, _ = (at("sp", offset) for offset in range(0, 32, 4))
+    y_last, y_end, x, record, plane_step = (at("sp", offset) for offset in (0, 4, 8, 16, 24))
     code.enter(frame_bytes=32)
-    code("ldm", "r0", registers(["r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8"]))
+    code.comment("r4 x, r5 y, r6 the end of y, r7 plane step, r8 step of y")
+    code("ldm", "r0", registers(["r4", "r5", "r6", "r7", "r8"]))
+    code("strd", "r2", "r3", record)
     code("strd", "r7", "r8", plane_step)
-    code("str", "r5", channels)
-    code("str", "r3", record)
+    code("rsb", "r3", "r3", "#4")
+    code("mla", "r4", "r3", "r7", "r4")
+    code("add", "r5", "r5", "r1")
+    code("add", "r6", "r6", "r1")
     code.label("channel")
-    code.comment("r1 x, r2 y, r4 the end of y")
-    code("mov", "r11", "r1")
-    code("mov", "r12", "r2")
-    code("strd", "r1", "r2", x)
+    code("mov", "r11", "r4")
+    code("mov", "r12", "r5")
+    code("strd", "r4", "r5", x)
     if plane.outputs > plane.block:
-        code.advance("r2", plane.last_block * plane.y_step, "r8")
-        code("strd", "r2", "r4", y_last)
+        code.advance("r5", plane.last_block * plane.y_step, "r8")
+        code("strd", "r5", "r6", y_last)
     else:
-        code("str", "r4", y_end)
+        code("str", "r6", y_end)
 
     code.label("block")
     code("ldr.w", "lr", record)
@@ -135,21 +138,20 @@ def build_plane_code(plane: PlaneCode) -> Assembly:
     code("ldr.w", "lr", y_end)
     code("cmp", "r12", "lr")
     code("bne.w", code.local("block"))
-    code("ldr", "r9", channels)
-    code("ldrd", "r1", "r2", x)
-    code("mov", "r4", "lr")
-    code("ldrd", "r5", "r6", plane_step)
-    code("ldr", "r3", record)
-    code("add", "r1", "r1", "r5")
-    code("add", "r2", "r2", "r6")
-    code("add", "r4", "r4", "r6")
+    code("ldrd", "r3", "r9", record)
+    code("ldrd", "r4", "r5", x)
+    code("ldrd", "r7", "r8", plane_step)
+    code("add", "r6", "lr", "r8")
+    code("add", "r4", "r4", "r7")
+    code("add", "r5", "r5", "r8")
     code.advance("r3", 4 * plane.record_words)
-    code("str", "r3", record)
     code("subs", "r9", "r9", "#1")
-    code("str", "r9", channels)
+    code("strd", "r3", "r9", record)
     code("bne.w", code.local("channel"))
     code.leave()
-    return code.build(f"void {plane.name}(const ep_dsp_run *run)")
+    return code.build(
+        f"void {plane.name}(const ep_dsp_run *run, int32_t y_offset, const uint32_t *record, int32_t channels)"
+    )
 
 
 def _sum_plane_line(

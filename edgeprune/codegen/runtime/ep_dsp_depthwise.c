@@ -7,46 +7,29 @@
 
 /* --- what both functions share --- */
 
-/* Four input channels or fewer that are computed together: `channel` is the first that is gathered, `skip` of those
- * gathered are not computed (the map's last four channels may have been so already). */
-typedef struct {
-    int32_t channel;
-    int32_t skip;
-    int32_t count;
-} group;
-
-/* The group from `channel` on, and its records: of the first output of each channel, then of the second, ... */
-static EP_NOINLINE group start_group(const ep_dsp_channels *op, int32_t channel, uint32_t *record)
+/* Records of the input channels from `channel` on, four or as many as there are: of the first output of each channel, then
+ * of the second, ... Return how many; they lie in the last of the four planes. */
+static EP_NOINLINE int32_t start_group(const ep_dsp_channels *op, int32_t channel, uint32_t *record)
 {
-    group g = {channel, 0, 4};
-    if (channel + 4 > op->x_channels) {
-        g.count = op->x_channels - channel;
-        if (op->x_channels >= 4) {
-            g.channel = op->x_channels - 4;
-            g.skip = channel - g.channel;
-        }
-    }
+    const int32_t left = op->x_channels - channel, count = left < 4 ? left : 4;
     EP_NO_UNROLL
     for (int32_t i = 0; i < op->multiplier; i++) {
-        op->records(op, channel * op->multiplier + i, record, g.count);
-        record += g.count * op->record_words;
+        op->records(op, channel * op->multiplier + i, record, count);
+        record += count * op->record_words;
     }
-    return g;
+    return count;
 }
 
-/* Run `run` for a group; its x, y and y_limit are those of the group's first output channel. */
-static EP_NOINLINE void run_group(const ep_dsp_channels *op, const group *g, const uint32_t *record, ep_dsp_run *run)
+/* Run `run` for `count` channels from `channel` on. */
+static EP_NOINLINE void run_group(const ep_dsp_channels *op, const ep_dsp_run *run, int32_t channel, int32_t count,
+                                  const uint32_t *record)
 {
-    run->channels = g->count;
-    run->plane_bytes = op->plane_bytes;
-    run->y_step = op->multiplier;
+    const int32_t multiplier = op->multiplier;
+    int32_t y_offset = channel * multiplier;
     EP_NO_UNROLL
-    for (int32_t i = op->multiplier; i > 0; i--) {
-        run->record = record;
-        op->run(run);
-        run->y++;
-        run->y_limit++;
-        record += g->count * op->record_words;
+    for (int32_t i = multiplier; i > 0; i--) {
+        op->run(run, y_offset++, record, count);
+        record += count * op->record_words;
     }
 }
 
@@ -57,7 +40,7 @@ static EP_NOINLINE void gather_bytes(const ep_dsp_channels *op, const ep_dsp_gat
     EP_NO_UNROLL
     for (int32_t channel = 0; channel < op->x_channels; channel++) {
         const int8_t *x = g->x + channel;
-        uint32_t *word = g->words + channel * (op->plane_bytes / 4);
+        uint32_t *word = g->words + (4 - op->x_channels + channel) * (op->plane_bytes / 4);
         EP_NO_UNROLL
         for (int32_t i = g->front; i > 0; i--) {
             *word++ = padding;
@@ -125,13 +108,26 @@ static EP_NOINLINE int32_t plan_lines(const line_work *work, const int8_t *x, in
     ep_dsp_gather *g = work->gathers;
     int32_t phase = 0;
     for (; phase < op->dilation && phase < rows; phase++, y += y_row_bytes) {
-        const int32_t count = (rows - phase + op->dilation - 1) / op->dilation, whole = count / 6;
+        const int32_t count = (rows - phase + op->dilation - 1) / op->dilation, pairs = (count + 2) >> 1;
         const int32_t first = (row + phase) * op->stride - op->pad;
         ep_dsp_run *run = work->runs + phase;
-        run->x = work->planes + 3 * whole;
-        run->y = y + 6 * whole * op->dilation * y_row_bytes;
+        int32_t start = (pairs - 1) / 3 * 3; /* of the last block, in pairs */
+        run->narrow = 0;
+        if (op->has_narrow) {
+            const int32_t over = pairs - start;
+            if (over == 2 || start == 0) {
+                run->narrow = over <= 2;
+            } else if (over == 1) {
+                run->narrow = 2;
+                start--;
+            }
+        }
+        run->x = work->planes + start;
+        run->y = y + 2 * start * op->dilation * y_row_bytes;
         run->y_limit = y;
-        run->rest = count - 6 * whole;
+        run->rest = count - 2 * start;
+        run->plane_bytes = op->channels.plane_bytes;
+        run->y_step = op->channels.multiplier;
         EP_NO_UNROLL
         for (int32_t i = 0; i < work->strides; i++, g++) {
             const int32_t taps = (op->kernel_rows - 1 - i) / op->stride + 1;
@@ -147,26 +143,23 @@ static EP_NOINLINE int32_t plan_lines(const line_work *work, const int8_t *x, in
 static EP_NOINLINE void run_lines(const line_work *work, int32_t phases)
 {
     const ep_dsp_channels *channels = &work->op->channels;
+    ep_dsp_gather_line *const gather = work->op->gather;
     for (int32_t channel = 0; channel < channels->x_channels; channel += 4) {
-        const group g = start_group(channels, channel, work->records);
-        const ep_dsp_gather *planned = work->gathers;
+        const int32_t count = start_group(channels, channel, work->records);
+        const int32_t first = channel + count - 4;
+        const ep_dsp_gather *g = work->gathers;
+        const ep_dsp_run *run = work->runs;
         EP_NO_UNROLL
-        for (int32_t phase = 0; phase < phases; phase++) {
+        for (int32_t phase = phases; phase > 0; phase--) {
             EP_NO_UNROLL
-            for (int32_t i = work->strides; i > 0; i--) {
-                ep_dsp_gather gather = *planned++;
-                gather.x += g.channel;
-                if (channels->x_channels < 4) {
-                    gather_bytes(channels, &gather);
+            for (int32_t i = work->strides; i > 0; i--, g++) {
+                if (gather != NULL) {
+                    gather(g, first);
                 } else {
-                    work->op->gather(&gather);
+                    gather_bytes(channels, g);
                 }
             }
-            ep_dsp_run run = work->runs[phase];
-            run.x += g.skip * (channels->plane_bytes / 4);
-            run.y += channel * channels->multiplier;
-            run.y_limit += channel * channels->multiplier;
-            run_group(channels, &g, work->records, &run);
+            run_group(channels, run++, channel, count, work->records);
         }
     }
 }
@@ -275,19 +268,21 @@ void ep_dsp_depthwise_plane(const ep_dsp_depthwise_plane_op *op, const ep_call *
     const int32_t is_padded = call->y_rows <= op->tile_rows;
     pad_rows(op, planes, 0, (channels->plane_bytes / 4) / op->row_words);
     for (int32_t channel = 0; channel < channels->x_channels; channel += 4) {
-        const group g = start_group(channels, channel, records);
+        const int32_t count = start_group(channels, channel, records);
+        const int8_t *x = map + (op->gather != NULL ? channel + count - 4 : 0);
         int32_t done = 0, kept = 0;
         while (done < call->y_rows) {
             const int32_t left = call->y_rows - done, rows = left < op->tile_rows ? left : op->tile_rows;
             const int32_t end = (rows - 1) * op->stride_rows + op->window_rows;
             const int32_t row = (call->y_first + done) * op->stride_rows - op->pad_rows;
-            gather_rows(op, map + g.channel, row, kept, end, planes, is_padded);
+            gather_rows(op, x, row, kept, end, planes, is_padded);
             ep_dsp_run run;
-            run.x = planes + g.skip * (channels->plane_bytes / 4);
-            run.y = call->y + done * y_row_bytes + channel * channels->multiplier;
+            run.x = planes;
+            run.y = call->y + done * y_row_bytes;
             run.y_limit = run.y + rows * y_row_bytes;
-            run.rest = 0;
-            run_group(channels, &g, records, &run);
+            run.plane_bytes = channels->plane_bytes;
+            run.y_step = channels->multiplier;
+            run_group(channels, &run, channel, count, records);
             done += rows;
             kept = op->window_rows - op->stride_rows;
             if (kept > 0 && done < call->y_rows) {

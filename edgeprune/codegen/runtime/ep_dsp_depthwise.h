@@ -11,31 +11,32 @@
 typedef struct {
     const int8_t *x;
     uint32_t *words; /* of the first plane */
-    int32_t step;    /* bytes from a value to the next of its channel */
-    int32_t padding; /* the stored value of padding */
+    int32_t step; /* bytes from a value to the next of its channel */
     int32_t front;
     int32_t head;
     int32_t quads; /* fours of values after the head */
     int32_t rest;  /* 0 to 3 values after them */
     int32_t back;
+    int32_t padding; /* the stored value of padding */
 } ep_dsp_gather;
 
-/* Channels to be computed from their planes. A line: `x` and `y` are at its last block, y_limit at its first, `rest`
- * outputs (0 to 5) are in the last. A plane: `x` and `y` are at its first row, y_limit behind the last. */
+/* Channels to be computed from their planes. A line: `x` and `y` are at its last block, y_limit at its first; `rest`
+ * outputs (0 to 5) are in the last; `narrow` blocks (0 to 2), those at its end, are of two pairs. Planes: `x` and `y` are
+ * at the first row, y_limit behind the last. The generated code knows the order of the fields. */
 typedef struct {
-    const uint32_t *x;
+    const uint32_t *x; /* in the first plane */
     int8_t *y;
-    const uint32_t *record;
     int8_t *y_limit;
-    int32_t channels;
-    int32_t rest;
     int32_t plane_bytes;
     int32_t y_step; /* from a channel to the next */
+    int32_t rest;
+    int32_t narrow;
 } ep_dsp_run;
 
-typedef void ep_dsp_gather_line(const ep_dsp_gather *gather);
+typedef void ep_dsp_gather_line(const ep_dsp_gather *gather, int32_t channel);
 typedef void ep_dsp_gather_rows(const int8_t *x, uint32_t *words, int32_t rows);
-typedef void ep_dsp_run_function(const ep_dsp_run *run);
+/* Compute the last `channels` of the four planes; the outputs lie y_offset behind `run`'s y. */
+typedef void ep_dsp_run_function(const ep_dsp_run *run, int32_t y_offset, const uint32_t *record, int32_t channels);
 
 /* What both functions know of a layer. The generated code knows the order of the fields. */
 typedef struct ep_dsp_channels {
@@ -59,7 +60,7 @@ typedef struct ep_dsp_channels {
  * and stride, what is to be gathered and run (ep_dsp_gather, ep_dsp_run); then the planes. */
 typedef struct {
     ep_dsp_channels channels;
-    ep_dsp_gather_line *gather;
+    ep_dsp_gather_line *gather; /* of four channels; NULL where there are fewer */
     int32_t x_rows;
     int16_t columns;
     int16_t kernel_rows;
@@ -68,6 +69,7 @@ typedef struct {
     int16_t pad;
     int16_t line_words;  /* from a phase of the stride to the next */
     int16_t tile_rows;   /* output rows that fit the planes */
+    int16_t has_narrow;  /* whether there are narrow blocks */
 } ep_dsp_depthwise_line_op;
 
 void ep_dsp_depthwise_line(const ep_dsp_depthwise_line_op *op, const ep_call *call);
