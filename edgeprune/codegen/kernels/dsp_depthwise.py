@@ -168,6 +168,8 @@ class DspDepthwiseLine(Kernel):
         plane_bytes = _round_plane(4 * line_words * len(filters))
         code = LineCode(
             tuple(TapLine(4 * line_words * phase, taps.shape[1]) for phase, taps in enumerate(filters)),
+            plane_bytes,
+            call.op.attrs["depth_multiplier"],
             dilation[0] * call.y.columns * call.y_stride,
             has_narrow,
             folded.finish,
@@ -248,6 +250,8 @@ class DspDepthwisePlane(Kernel):
         )
         code = PlaneCode(
             lines,
+            plane_bytes,
+            call.op.attrs["depth_multiplier"],
             outputs,
             x_row=4 * stride[0] * row_words,
             y_row=outputs * call.y_stride,
@@ -368,7 +372,7 @@ def _cut_lines(taps: np.ndarray, stride: int, outputs: int) -> _RowShape:
         for first in range(0, length, step):
             count = min(step, length - first)
             line = TapLine(0, count)
-            trial = PlaneCode((line,), outputs, 0, 0, 0, Finish(False, False, -128, 127))
+            trial = PlaneCode((line,), 0, 1, outputs, 0, 0, 0, Finish(False, False, -128, 127))
             words = max(words, first // 2 + trial.last_block // 2 + trial.count_words(line))
             lines.append((at + first // 2, count))
             columns.append(slice(phase + first * stride, phase + (first + count - 1) * stride + 1, stride))

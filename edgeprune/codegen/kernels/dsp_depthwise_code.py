@@ -46,8 +46,12 @@ class Finish:
     act_max: int
 
     @property
+    def clamps(self) -> bool:
+        return (self.act_min, self.act_max) != (-128, 127)
+
+    @property
     def suffix(self) -> str:
-        clamp = "" if (self.act_min, self.act_max) == (-128, 127) else f"c{self.act_min + 128}_{self.act_max + 128}"
+        clamp = f"c{self.act_min + 128}_{self.act_max + 128}" if self.clamps else ""
         return ("w" if self.wide else "") + ("t" if self.ties else "") + clamp
 
 
@@ -88,21 +92,30 @@ class Outputs:
             self.code("add", high, self.bias, f"{high}, lsl #1")
 
     def rescale(self, value: str, free: str) -> None:
-        """value = the stored output."""
+        """value = the stored output: rescale_bytes of code."""
         code, finish = self.code, self.finish
         if finish.ties:
             code("smmlar", free, value, self.multiplier, self.offset)
             code("add", value, free, f"{value}, asr #31")
         else:
             code("smmlar", value, value, self.multiplier, self.offset)
-        code("asr", value, value, self.shift)
-        if finish.act_min == -128 and finish.act_max == 127:
+        code("asr.w", value, value, self.shift)
+        if not finish.clamps:
             code("ssat", value, "#8", value)
             return
         for condition, limit in (("lt", finish.act_min), ("gt", finish.act_max)):
-            code("cmp", value, f"#{limit}")
-            code("it", condition)
-            code(f"mov{condition}", value, f"#{limit}")
+            if limit >= 0:
+                code("cmp.w", value, f"#{limit}")
+                code("it", condition)
+                code(f"mov{condition}.w", value, f"#{limit}")
+            else:
+                code("cmn.w", value, f"#{-limit}")
+                code("it", condition)
+                code(f"mvn{condition}.w", value, f"#{~limit}")
+
+    @property
+    def rescale_bytes(self) -> int:
+        return 8 + 4 * self.finish.ties + (20 if self.finish.clamps else 4)
 
 
 def load_words(code: AssemblyBuilder, into: tuple[str, ...], base: str, offset: int) -> None:

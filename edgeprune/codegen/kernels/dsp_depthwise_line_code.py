@@ -23,26 +23,27 @@ from edgeprune.codegen.kernels.dsp_depthwise_code import (
 
 _PAIRS = (("r0", "r1"), ("r2", "r3"), ("r4", "r5"))
 _WINDOW, _WEIGHTS = ("r6", "r7", "r8", "r9"), ("r10", "r11")
-NARROW_PAIRS = 2
 
 
 @dataclass(frozen=True)
 class LineCode:
-    """lines: phases of the stride. y_step: bytes from one output to the next of a line.
+    """lines: phases of the stride. multiplier: output channels per plane. y_step: bytes from one output to the next.
 
-    has_narrow: whether there is code for narrow blocks, of two pairs, of which a line has one or two at its end: so
-    n outputs take (n + 2) // 2 pairs and no more. It pays where lines are short.
+    has_narrow: whether there is code for blocks of one and two pairs, for a line's end: so n outputs take (n + 2) // 2
+    pairs and no more. It pays where lines are short.
     """
 
     lines: tuple[TapLine, ...]
+    plane_bytes: int
+    multiplier: int
     y_step: int
     has_narrow: bool
     finish: Finish
 
     @property
     def name(self) -> str:
-        narrow = "n" if self.has_narrow else ""
-        return f"ep_dsp_dwline_{count_line_bytes(self.lines)}_y{self.y_step}{narrow}{self.finish.suffix}"
+        sizes = f"{count_line_bytes(self.lines)}_p{self.plane_bytes}m{self.multiplier}y{self.y_step}"
+        return f"ep_dsp_dwline_{sizes}{'n' if self.has_narrow else ''}{self.finish.suffix}"
 
     @property
     def start_words(self) -> int:
@@ -63,16 +64,17 @@ class _Frame:
 
     carry = at("sp", 0)
     y, y_first = at("sp", 4), at("sp", 8)  # the current block's, the line's
-    channel_x, channel_y = at("sp", 12), at("sp", 16)  # at the line's last block, the first to be computed
-    record, channels = at("sp", 20), at("sp", 24)
-    plane_step, y_step = at("sp", 28), at("sp", 32)  # from channel to channel
-    part, narrow = at("sp", 36), at("sp", 40)  # where the stores of the last block start; how many blocks are narrow
-    store, store_narrow = at("sp", 44), at("sp", 48)  # where the stores of the next block start
-    size = 52
+    record, channels = at("sp", 12), at("sp", 16)  # the current one, how many are left
+    x_ahead, y_ahead = at("sp", 20), at("sp", 24)  # from before a line to the first block of the next
+    part = at("sp", 28)  # where the last block's outputs start
+    first_store, first = at("sp", 32), at("sp", 36)  # what follows the last block's sums; the last block
+    store = at("sp", 40)  # what follows the next wide block's sums
+    of_plane = at("sp", 44)  # output channels left of the plane
+    size = 48
 
 
 def build_line_code(line: LineCode) -> Assembly:
-    """void name(const ep_dsp_run *, int32_t y_offset, const uint32_t *record, int32_t channels) (ep_dsp_depthwise.h).
+    """void name(const ep_dsp_run *, int32_t channel, const uint32_t *record, int32_t channels) (ep_dsp_depthwise.h).
 
     Registers: r0-r5 accumulators, then outputs; r6-r9 a window of x, then constants; r10, r11 weights; r12 x; lr the
     record, then y.
@@ -80,95 +82,115 @@ def build_line_code(line: LineCode) -> Assembly:
     code = AssemblyBuilder(line.name)
     frame = _Frame
     code.enter(frame.size)
-    code.comment("r4 x, r5 y, r6 first y, r7 plane step, r8 step of y, r9 rest, r10 narrow blocks")
-    code("ldm", "r0", registers([f"r{number}" for number in range(4, 11)]))
-    code("strd", "r2", "r3", frame.record)
-    code("strd", "r7", "r8", frame.plane_step)
-    code("rsb", "r3", "r3", "#4")
-    code("mla", "r4", "r3", "r7", "r4")
-    code("add", "r5", "r5", "r1")
-    code("add", "r6", "r6", "r1")
-    code("adr.w", "r11", code.local("stored"))
-    code("orr", "r11", "r11", "#1")
-    code("sub", "r9", "r11", f"r9, lsl #{3 if line.has_wide_step else 2}")
-    code("strd", "r9", "r10", frame.part)
+    _emit_entry(code, line)
     code.label("channel")
+    code.comment("r12 x, r5 y, r6 first y")
     code("strd", "r5", "r6", frame.y)
-    code("strd", "r4", "r5", frame.channel_x)
-    code("mov", "r12", "r4")
+    code("ldrd", "r9", "r10", frame.first_store)
+    code("str", "r9", frame.store)
     if line.has_narrow:
-        code("ldrd", "r9", "r10", frame.part)
-        code("strd", "r9", "r9", frame.store)
-        code("cmp", "r10", "#0")
-        code("bne.w", code.local("narrow"))
-    else:
-        code("ldr", "r9", frame.part)
-        code("str", "r9", frame.store)
+        code("bx", "r10")
     code.label("block")
-    _emit_block(code, line, BLOCK_PAIRS)
+    _emit_sums(code, line, BLOCK_PAIRS)
     code("ldr.w", "pc", frame.store)
-
-    code.comment("the last block: as many as there are; then whole blocks")
-    for place in reversed(range(BLOCK_OUTPUTS - 1)):
-        _store_output(code, line, place)
-    code.label("stored")
-    code("adr.w", "r10", code.local("whole"))
+    if line.has_narrow:
+        code.label("two")
+        _emit_sums(code, line, 2)
+        code("b", code.local("last"))
+        code.label("one")
+        _emit_sums(code, line, 1)
+    code.label("last")
+    code("adr.w", "r10", code.local("outputs"))
     code("orr", "r10", "r10", "#1")
     code("str.w", "r10", frame.store)
-    if line.has_narrow:
-        code("ldr", "r11", frame.narrow)
-        code("cmp", "r11", "#2")
-        code("beq.w", code.local("again"))
-    code("b", code.local("next"))
-    code.label("whole")
-    for place in reversed(range(BLOCK_OUTPUTS)):  # a narrow block's stores are the last four
+    code("ldr.w", "pc", frame.part)
+    code.comment("a block's outputs, from the last one on; the line's last block has less of them")
+    code.label("outputs")
+    outputs = Outputs(code, line.finish, _WINDOW)
+    for place in reversed(range(BLOCK_OUTPUTS)):
+        outputs.rescale(_PAIRS[place // 2][place % 2], "r10")
         _store_output(code, line, place)
     code.label("next")
     code("ldr.w", "r10", frame.y_first)
-    _step_back(code, line, BLOCK_PAIRS)
+    code("sub", "r12", "r12", f"#{4 * BLOCK_PAIRS}")
+    code.advance("lr", -BLOCK_OUTPUTS * line.y_step, "r11")
+    code("str.w", "lr", frame.y)
     code("cmp", "lr", "r10")
     code("bhs.w", code.local("block"))
 
     code("ldrd", "r3", "r9", frame.record)
-    code("ldrd", "r4", "r5", frame.channel_x)
-    code("ldrd", "r7", "r8", frame.plane_step)
-    code("mov", "r6", "r10")
-    code("add", "r4", "r4", "r7")
-    code("add", "r5", "r5", "r8")
-    code("add", "r6", "r6", "r8")
+    code("ldrd", "r7", "r8", frame.x_ahead)
+    code("add", "r12", "r12", "r7")
+    code("add", "r5", "lr", "r8")
+    code("add", "r6", "r10", "#1")
     code.advance("r3", 4 * line.record_words)
+    if line.multiplier > 1:
+        _step_plane(code, line)
     code("subs", "r9", "r9", "#1")
     code("strd", "r3", "r9", frame.record)
     code("bne.w", code.local("channel"))
     code.leave()
-    if line.has_narrow:
-        code.label("again")
-        code("add", "r10", "r10", f"#{2 * (8 if line.has_wide_step else 4)}")
-        code("str", "r10", frame.store_narrow)
-        _step_back(code, line, NARROW_PAIRS)
-        code.label("narrow")
-        _emit_block(code, line, NARROW_PAIRS)
-        code("ldr.w", "pc", frame.store_narrow)
     return code.build(
-        f"void {line.name}(const ep_dsp_run *run, int32_t y_offset, const uint32_t *record, int32_t channels)"
+        f"void {line.name}(const ep_dsp_run *run, int32_t channel, const uint32_t *record, int32_t channels)"
     )
 
 
-def _emit_block(code: AssemblyBuilder, line: LineCode, pairs: int) -> None:
-    """The outputs of a block to r0, r1, ...; lr: y."""
+def _emit_entry(code: AssemblyBuilder, line: LineCode) -> None:
+    """Arguments to the frame: r0 run, r1 channel, r2 record, r3 channels."""
+    frame = _Frame
+    code("ldm", "r0", registers([f"r{number}" for number in range(4, 11)]))
+    code.comment("r4 x, r5 y, r6 first y, r7 x ahead, r8 y ahead, r9 rest, r10 pairs that the last block has less")
+    code.load("r11", line.plane_bytes)
+    code("rsb", "r0", "r3", "#4")
+    code("mla", "r12", "r0", "r11", "r4")
+    if line.multiplier > 1:
+        code.load("r11", line.multiplier)
+        code("str", "r11", frame.of_plane)
+        code("mul", "r1", "r1", "r11")
+        code("mul", "r3", "r3", "r11")
+    code("add", "r5", "r5", "r1")
+    code("add", "r6", "r6", "r1")
+    code("strd", "r2", "r3", frame.record)
+    code("strd", "r7", "r8", frame.x_ahead)
+    code("adr.w", "r0", code.local("next"))
+    code("orr", "r0", "r0", "#1")
+    code("mov", "r1", f"#{_count_output_bytes(line)}")
+    code("mls", "r0", "r9", "r1", "r0")
+    code("str", "r0", frame.part)
+    code("adr.w", "r9", code.local("last"))
+    code("orr", "r9", "r9", "#1")
+    if line.has_narrow:
+        code("cmp", "r10", "#1")
+        code("adr.w", "r10", code.local("block"))
+        for condition, label in (("eq", "two"), ("hi", "one")):
+            code("it", condition)
+            code(f"adr{condition}.w", "r10", code.local(label))
+        code("orr", "r10", "r10", "#1")
+    code("strd", "r9", "r10", frame.first_store)
+
+
+def _step_plane(code: AssemblyBuilder, line: LineCode) -> None:
+    """x stays in its plane (r12 is in the next one) until all its output channels are computed."""
+    code("ldr", "r8", _Frame.of_plane)
+    code("subs", "r8", "r8", "#1")
+    code("ite", "ne")
+    code("subne", "r12", "r12", f"#{line.plane_bytes}")
+    code("moveq", "r8", f"#{line.multiplier}")
+    code("str", "r8", _Frame.of_plane)
+
+
+def _emit_sums(code: AssemblyBuilder, line: LineCode, pairs: int) -> None:
+    """What a block's outputs are rescaled from, to r0, r1, ...; r6-r9: constants; lr: y."""
     sums = _PAIRS[:pairs]
     code("ldr.w", "lr", _Frame.record)
-    if pairs == BLOCK_PAIRS:
-        code("ldm", "lr!", registers([register for pair in sums for register in pair]))
-    else:
-        code.advance("lr", 8 * (BLOCK_PAIRS - pairs))
-        code("ldm", "lr!", registers([register for pair in sums for register in pair]))
+    code.advance("lr", 8 * (BLOCK_PAIRS - pairs))
+    code("ldm", "lr!", registers([register for pair in sums for register in pair]))
     weight = 4 * CONSTANT_WORDS
     for taps in line.lines:
         _sum_line(code, taps, weight, sums)
         weight += 4 * taps.words
     code("ldm", "lr", registers(_WINDOW))
-    outputs = Outputs(code, line.finish, ("r6", "r7", "r8", "r9"))
+    outputs = Outputs(code, line.finish, _WINDOW)
     code("ldr.w", "r10", _Frame.carry)
     code("ldr.w", "lr", _Frame.y)
     free, other = "r11", "r10"
@@ -178,9 +200,6 @@ def _emit_block(code: AssemblyBuilder, line: LineCode, pairs: int) -> None:
         outputs.take_odd(other, high)
         free, other = other, free
     code("str.w", other, _Frame.carry)
-    for low, high in sums:
-        outputs.rescale(low, "r10")
-        outputs.rescale(high, "r10")
 
 
 def _sum_line(code: AssemblyBuilder, line: TapLine, weight: int, sums: tuple[tuple[str, str], ...]) -> None:
@@ -201,15 +220,13 @@ def _sum_line(code: AssemblyBuilder, line: TapLine, weight: int, sums: tuple[tup
                 code("smlal", low, high, x(tap + step + pair), _WEIGHTS[step])
 
 
-def _step_back(code: AssemblyBuilder, line: LineCode, pairs: int) -> None:
-    """x and y to the block of so many pairs before the current one."""
-    code("sub", "r12", "r12", f"#{4 * pairs}")
-    code.advance("lr", -2 * pairs * line.y_step, "r11")
-    code("str.w", "lr", _Frame.y)
+def _count_output_bytes(line: LineCode) -> int:
+    """Bytes of code that rescale and store an output."""
+    return Outputs(AssemblyBuilder(""), line.finish, _WINDOW).rescale_bytes + (8 if line.has_wide_step else 4)
 
 
 def _store_output(code: AssemblyBuilder, line: LineCode, place: int) -> None:
-    """Store output `place` of a block: 4 bytes of code, or 8 where the step is wide."""
+    """Store output `place` of a block."""
     register = _PAIRS[place // 2][place % 2]
     if line.has_wide_step:
         code("movw", "r11", f"#{place * line.y_step}")

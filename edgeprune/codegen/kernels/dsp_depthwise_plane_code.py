@@ -30,12 +30,15 @@ _PLANE_FREE = ("r7", "r8", "r9", "r10")  # weights and x, then constants
 class PlaneCode:
     """A map's rows.
 
-    lines: of taps, from the first row of a window on. outputs: in a row. x_row: bytes of a plane from the first row of
+    lines: of taps, from the first row of a window on. multiplier: output channels per plane. outputs: in a row.
+    x_row: bytes of a plane from the first row of
     an output row's window to the next one's. y_row: bytes from an output row to the next. y_step: from one output to
     the next.
     """
 
     lines: tuple[TapLine, ...]
+    plane_bytes: int
+    multiplier: int
     outputs: int
     x_row: int
     y_row: int
@@ -45,8 +48,8 @@ class PlaneCode:
     @property
     def name(self) -> str:
         return (
-            f"ep_dsp_dwplane_{count_line_bytes(self.lines)}_n{self.outputs}x{self.x_row}y{self.y_row}_{self.y_step}"
-            f"{self.finish.suffix}"
+            f"ep_dsp_dwplane_{count_line_bytes(self.lines)}_p{self.plane_bytes}m{self.multiplier}"
+            f"n{self.outputs}x{self.x_row}y{self.y_row}_{self.y_step}{self.finish.suffix}"
         )
 
     @property
@@ -84,22 +87,27 @@ class PlaneCode:
 
 
 def build_plane_code(plane: PlaneCode) -> Assembly:
-    """void name(const ep_dsp_run *, int32_t y_offset, const uint32_t *record, int32_t channels) (ep_dsp_depthwise.h).
+    """void name(const ep_dsp_run *, int32_t channel, const uint32_t *record, int32_t channels) (ep_dsp_depthwise.h).
 
     Registers: r0-r6 accumulators and tail, then outputs; r7-r10 weights and x, then constants; r11 x; r12 y; lr the
     record, then free.
     """
     code = AssemblyBuilder(plane.name)
-    y_last, y_end, x, record, plane_step = (at("sp", offset) for offset in (0, 4, 8, 16, 24))
-    code.enter(frame_bytes=32)
-    code.comment("r4 x, r5 y, r6 the end of y, r7 plane step, r8 step of y")
-    code("ldm", "r0", registers(["r4", "r5", "r6", "r7", "r8"]))
-    code("strd", "r2", "r3", record)
-    code("strd", "r7", "r8", plane_step)
-    code("rsb", "r3", "r3", "#4")
-    code("mla", "r4", "r3", "r7", "r4")
+    y_last, y_end, x, record, of_plane = (at("sp", offset) for offset in (0, 4, 8, 16, 24))
+    code.enter(frame_bytes=28)
+    code("ldm", "r0", registers(["r4", "r5", "r6"]))
+    code.comment("r4 x, r5 y, r6 the end of y")
+    code.load("r7", plane.plane_bytes)
+    code("rsb", "r0", "r3", "#4")
+    code("mla", "r4", "r0", "r7", "r4")
+    if plane.multiplier > 1:
+        code.load("r7", plane.multiplier)
+        code("str", "r7", of_plane)
+        code("mul", "r1", "r1", "r7")
+        code("mul", "r3", "r3", "r7")
     code("add", "r5", "r5", "r1")
     code("add", "r6", "r6", "r1")
+    code("strd", "r2", "r3", record)
     code.label("channel")
     code("mov", "r11", "r4")
     code("mov", "r12", "r5")
@@ -140,17 +148,24 @@ def build_plane_code(plane: PlaneCode) -> Assembly:
     code("bne.w", code.local("block"))
     code("ldrd", "r3", "r9", record)
     code("ldrd", "r4", "r5", x)
-    code("ldrd", "r7", "r8", plane_step)
-    code("add", "r6", "lr", "r8")
-    code("add", "r4", "r4", "r7")
-    code("add", "r5", "r5", "r8")
+    code("add", "r6", "lr", "#1")
+    code("add", "r5", "r5", "#1")
+    if plane.multiplier > 1:
+        code("ldr", "r8", of_plane)
+        code("subs", "r8", "r8", "#1")
+        code("itt", "eq")
+        code("moveq", "r8", f"#{plane.multiplier}")
+        code("addeq", "r4", "r4", f"#{plane.plane_bytes}")
+        code("str", "r8", of_plane)
+    else:
+        code("add", "r4", "r4", f"#{plane.plane_bytes}")
     code.advance("r3", 4 * plane.record_words)
     code("subs", "r9", "r9", "#1")
     code("strd", "r3", "r9", record)
     code("bne.w", code.local("channel"))
     code.leave()
     return code.build(
-        f"void {plane.name}(const ep_dsp_run *run, int32_t y_offset, const uint32_t *record, int32_t channels)"
+        f"void {plane.name}(const ep_dsp_run *run, int32_t channel, const uint32_t *record, int32_t channels)"
     )
 
 

@@ -8,7 +8,7 @@ from edgeprune.codegen.assembly import AssemblyBuilder, at, registers
 from edgeprune.codegen.kernel import Assembly
 from edgeprune.codegen.kernels.dsp_depthwise_code import CONSTANT_WORDS
 
-_C_WEIGHT, _C_SHIFT, _C_MULTIPLIER, _C_ZERO_POINT = 8, 16, 22, 32  # fields of C's ep_dsp_channels
+_C_WEIGHT, _C_SHIFT, _C_ZERO_POINT = 8, 16, 32  # fields of C's ep_dsp_channels
 _MOST_WORDS_UNROLLED = 3
 
 
@@ -36,61 +36,57 @@ class RecordCode:
 
 
 def build_record_code(records: RecordCode) -> Assembly:
-    """void name(const ep_dsp_channels *, int32_t channel, uint32_t *record, int32_t count) (ep_dsp_depthwise.h).
+    """void name(const ep_dsp_channels *, int32_t output, uint32_t *record, int32_t count) (ep_dsp_depthwise.h).
 
-    Registers: r1, r7 steps of the weights and of channels; r2 record; r3 count; r4 weights; r5 scales; r6 shifts; r8
-    twice the zero point and 1; r9-r12, lr, r0 free.
+    Registers: r0 weights; r1, r4 where the fields M and H start; r2 record; r3 count; r5 scales; r6 shifts; r8 twice
+    the zero point and 1; r7, r9-r12, lr free.
     """
     code = AssemblyBuilder(records.name)
     code.enter()
     code("ldrd", "r4", "r5", at("r0", _C_WEIGHT))
     code("ldr", "r6", at("r0", _C_SHIFT))
-    code("ldrsh", "r7", at("r0", _C_MULTIPLIER))
     code("ldrsh", "r8", at("r0", _C_ZERO_POINT))
     code("movs", "r0", f"#{records.weight_bytes}")
-    code("mla", "r4", "r0", "r1", "r4")
+    code("mla", "r0", "r0", "r1", "r4")
     code("add", "r5", "r5", "r1, lsl #3")
     code("add", "r6", "r6", "r1")
-    code("mul", "r1", "r0", "r7")
     code("lsl", "r8", "r8", "#1")
     code("add", "r8", "r8", "#1")
+    code("mov", "r1", f"#{1 << 20}")
+    code("mov", "r4", f"#{1 << 9}")
     code.label("record")
-    code("ldrd", "r10", "r11", at("r5"))
-    code("ldrsb", "r12", at("r6"))
-    code("add", "r5", "r5", "r7, lsl #3")
-    code("add", "r6", "r6", "r7")
+    code("ldrd", "r10", "r11", "[r5], #8")
+    code("ldrsb", "r12", "[r6], #1")
     code("sub", "r10", "r10", f"#{1 << (20 + records.wide)}")
-    code("mov", "r9", f"#{1 << 20}")
-    code("mov", "lr", f"#{1 << 9}")
+    start = "r4"
     if not records.wide:
-        code("add", "lr", "lr", "r10, lsl #10")
+        start = "r9"
+        code("add", start, "r4", "r10, lsl #10")
     for _ in range(records.start_words // 2):
-        code("stm", "r2!", registers(["r9", "lr"]))
+        code("stm", "r2!", registers(["r1", start]))
     if records.start_words % 2:
-        code("str", "r9", "[r2], #4")
+        code("str", "r1", "[r2], #4")
     code("sub", "lr", "r12", "#1")
     code("lsl", "lr", "r8", "lr")
     code("strd", "r12", "r10", "[r2], #8")
     code("strd", "r11", "lr", "[r2], #8")
     _copy_weights(code, records)
-    code("add", "r4", "r4", "r1")
     code("subs", "r3", "r3", "#1")
     code("bne.w", code.local("record"))
     code.leave()
     return code.build(
-        f"void {records.name}(const ep_dsp_channels *op, int32_t channel, uint32_t *record, int32_t count)"
+        f"void {records.name}(const ep_dsp_channels *op, int32_t output, uint32_t *record, int32_t count)"
     )
 
 
 def _copy_weights(code: AssemblyBuilder, records: RecordCode) -> None:
     words = records.weight_words
-    free = ("r9", "r10", "r11", "r12", "lr")
-    code("mov", "r0", "r4")
+    free = ("r7", "r9", "r10", "r11", "r12", "lr")
     if records.is_packed:
         whole, rest = divmod(words, len(free))
         for count in [len(free)] * whole + ([rest] if rest else []):
             if count == 1:
-                code("ldr", "r9", at("r0"))
+                code("ldr", "r9", "[r0], #4")
                 code("str", "r9", "[r2], #4")
             else:
                 code("ldm", "r0!", registers(free[:count]))
@@ -106,8 +102,8 @@ def _copy_weights(code: AssemblyBuilder, records: RecordCode) -> None:
         for _ in range(words // 2):
             _unpack_weights(code, not records.wide)
     if words % 2:
-        code("ldrsb", "r10", at("r0"))
-        code("ldrsb", "r11", at("r0", 1))
+        code("ldrsb", "r10", "[r0], #1")
+        code("ldrsb", "r11", "[r0], #1")
         code("add", "r10", "r10", "r11, lsl #21")
         if not records.wide:
             code("lsl", "r10", "r10", "#1")

@@ -7,30 +7,13 @@
 
 /* --- what both functions share --- */
 
-/* Records of the input channels from `channel` on, four or as many as there are: of the first output of each channel, then
- * of the second, ... Return how many; they lie in the last of the four planes. */
+/* How many input channels from `channel` on are computed together, and their records. They lie in the last of the four
+ * planes: where there are fewer than four left, those gathered with them have been computed already. */
 static EP_NOINLINE int32_t start_group(const ep_dsp_channels *op, int32_t channel, uint32_t *record)
 {
     const int32_t left = op->x_channels - channel, count = left < 4 ? left : 4;
-    EP_NO_UNROLL
-    for (int32_t i = 0; i < op->multiplier; i++) {
-        op->records(op, channel * op->multiplier + i, record, count);
-        record += count * op->record_words;
-    }
+    op->records(op, channel * op->multiplier, record, count * op->multiplier);
     return count;
-}
-
-/* Run `run` for `count` channels from `channel` on. */
-static EP_NOINLINE void run_group(const ep_dsp_channels *op, const ep_dsp_run *run, int32_t channel, int32_t count,
-                                  const uint32_t *record)
-{
-    const int32_t multiplier = op->multiplier;
-    int32_t y_offset = channel * multiplier;
-    EP_NO_UNROLL
-    for (int32_t i = multiplier; i > 0; i--) {
-        op->run(run, y_offset++, record, count);
-        record += count * op->record_words;
-    }
 }
 
 /* Maps of fewer than four channels: a word of four would reach beyond the end of the map. */
@@ -111,23 +94,14 @@ static EP_NOINLINE int32_t plan_lines(const line_work *work, const int8_t *x, in
         const int32_t count = (rows - phase + op->dilation - 1) / op->dilation, pairs = (count + 2) >> 1;
         const int32_t first = (row + phase) * op->stride - op->pad;
         ep_dsp_run *run = work->runs + phase;
-        int32_t start = (pairs - 1) / 3 * 3; /* of the last block, in pairs */
-        run->narrow = 0;
-        if (op->has_narrow) {
-            const int32_t over = pairs - start;
-            if (over == 2 || start == 0) {
-                run->narrow = over <= 2;
-            } else if (over == 1) {
-                run->narrow = 2;
-                start--;
-            }
-        }
+        const int32_t start = (pairs - 1) / 3 * 3; /* of the last block, in pairs */
         run->x = work->planes + start;
         run->y = y + 2 * start * op->dilation * y_row_bytes;
         run->y_limit = y;
         run->rest = count - 2 * start;
-        run->plane_bytes = op->channels.plane_bytes;
-        run->y_step = op->channels.multiplier;
+        run->less = op->has_narrow ? start + 3 - pairs : 0;
+        run->x_ahead = 4 * (start + 3) + op->channels.plane_bytes;
+        run->y_ahead = (2 * start + 6) * op->dilation * y_row_bytes + 1;
         EP_NO_UNROLL
         for (int32_t i = 0; i < work->strides; i++, g++) {
             const int32_t taps = (op->kernel_rows - 1 - i) / op->stride + 1;
@@ -159,7 +133,7 @@ static EP_NOINLINE void run_lines(const line_work *work, int32_t phases)
                     gather_bytes(channels, g);
                 }
             }
-            run_group(channels, run++, channel, count, work->records);
+            channels->run(run++, channel, work->records, count);
         }
     }
 }
@@ -280,9 +254,7 @@ void ep_dsp_depthwise_plane(const ep_dsp_depthwise_plane_op *op, const ep_call *
             run.x = planes;
             run.y = call->y + done * y_row_bytes;
             run.y_limit = run.y + rows * y_row_bytes;
-            run.plane_bytes = channels->plane_bytes;
-            run.y_step = channels->multiplier;
-            run_group(channels, &run, channel, count, records);
+            channels->run(&run, channel, records, count);
             done += rows;
             kept = op->window_rows - op->stride_rows;
             if (kept > 0 && done < call->y_rows) {

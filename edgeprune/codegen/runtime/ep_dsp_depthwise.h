@@ -21,28 +21,29 @@ typedef struct {
 } ep_dsp_gather;
 
 /* Channels to be computed from their planes. A line: `x` and `y` are at its last block, y_limit at its first; `rest`
- * outputs (0 to 5) are in the last; `narrow` blocks (0 to 2), those at its end, are of two pairs. Planes: `x` and `y` are
- * at the first row, y_limit behind the last. The generated code knows the order of the fields. */
+ * outputs (0 to 5) are in the last block, which has `less` pairs (0 to 2) less than the others' three. From before a line
+ * (a block of three pairs before the first) to the last block of the next plane's line it is x_ahead and y_ahead bytes.
+ * Planes: `x` and `y` are at the first row, y_limit behind the last. The generated code knows the order of the fields. */
 typedef struct {
     const uint32_t *x; /* in the first plane */
     int8_t *y;
     int8_t *y_limit;
-    int32_t plane_bytes;
-    int32_t y_step; /* from a channel to the next */
+    int32_t x_ahead;
+    int32_t y_ahead;
     int32_t rest;
-    int32_t narrow;
+    int32_t less;
 } ep_dsp_run;
 
 typedef void ep_dsp_gather_line(const ep_dsp_gather *gather, int32_t channel);
 typedef void ep_dsp_gather_rows(const int8_t *x, uint32_t *words, int32_t rows);
-/* Compute the last `channels` of the four planes; the outputs lie y_offset behind `run`'s y. */
-typedef void ep_dsp_run_function(const ep_dsp_run *run, int32_t y_offset, const uint32_t *record, int32_t channels);
+/* The outputs of `channels` input channels from `channel` on, the last of the four planes. */
+typedef void ep_dsp_run_function(const ep_dsp_run *run, int32_t channel, const uint32_t *record, int32_t channels);
 
 /* What both functions know of a layer. The generated code knows the order of the fields. */
 typedef struct ep_dsp_channels {
     ep_dsp_run_function *run;
-    /* Write the records of `count` output channels: channel, channel + multiplier, ... */
-    void (*records)(const struct ep_dsp_channels *op, int32_t channel, uint32_t *record, int32_t count);
+    /* Write the records of `count` output channels from `output` on. */
+    void (*records)(const struct ep_dsp_channels *op, int32_t output, uint32_t *record, int32_t count);
     const void *weight;   /* per channel: words of packed pairs, or pairs of int8 to make them of */
     const int32_t *scale; /* per channel: twice the bias, multiplier */
     const int8_t *shift;  /* per channel */
@@ -69,7 +70,7 @@ typedef struct {
     int16_t pad;
     int16_t line_words;  /* from a phase of the stride to the next */
     int16_t tile_rows;   /* output rows that fit the planes */
-    int16_t has_narrow;  /* whether there are narrow blocks */
+    int16_t has_narrow;  /* whether there are blocks of less than three pairs */
 } ep_dsp_depthwise_line_op;
 
 void ep_dsp_depthwise_line(const ep_dsp_depthwise_line_op *op, const ep_call *call);
