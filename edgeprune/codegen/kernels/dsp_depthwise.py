@@ -31,6 +31,7 @@ _MOST_TAP_WORDS = 48  # of x words unrolled: bounds the code to about 1 KB
 _LONGEST_PLANE_LINE = 6  # taps whose words stay in registers
 _SPLIT_TAPS = 4
 _RUN_BYTES, _GATHER_BYTES = 28, 36  # of C's ep_dsp_run and ep_dsp_gather
+_NARROW_GAIN = 0.03  # the part of the time that code for blocks of less than three pairs must save
 _MOST_PHASES = 3  # of a stride along the columns
 _USUAL_PLANE_BYTES = 504  # four of them are the scratch of most layers
 _LARGE_MAPS_BYTES = 32 * LARGEST_PLANE_BYTES  # beside which planes of the largest size, four of them, are little
@@ -140,6 +141,39 @@ def _count_finish_cycles(finish: Finish) -> float:
     return 6.5 + 0.5 * finish.wide + finish.ties + clamp
 
 
+@dataclass(frozen=True)
+class _LineCost:
+    """Modelled cycles of lines. words: of taps, in so many filters (phases of the stride)."""
+
+    words: int
+    filters: int
+    finish: Finish
+
+    def count_line_cycles(self, outputs: int, *, has_narrow: bool) -> float:
+        """Of one channel of a line."""
+        pairs = (outputs + 2) // 2
+        blocks = -(-pairs // BLOCK_PAIRS)
+        last_pairs = pairs - BLOCK_PAIRS * (blocks - 1) if has_narrow else BLOCK_PAIRS
+        sums = (blocks - 1) * self._count_block_cycles(BLOCK_PAIRS) + self._count_block_cycles(last_pairs)
+        return 45 + sums + outputs * (_count_finish_cycles(self.finish) - 2.5)
+
+    def _count_block_cycles(self, pairs: int) -> float:
+        """To the outputs' sums, extraction included."""
+        return 24 + 7 * pairs + 3 * self.filters + (3 + pairs) * self.words
+
+
+def _find_lengths(call: Call, tile_rows: int) -> list[int]:
+    """Outputs of all the lines that an inference computes of a channel and column. tile_rows: the most at a time."""
+    dilation = call.op.attrs["dilation"][0]
+    lengths = []
+    for first in range(0, call.y.rows, call.rows):
+        rows = min(call.rows, call.y.rows - first)
+        for tile in range(0, rows, tile_rows * dilation):
+            of_tile = min(tile_rows * dilation, rows - tile)
+            lengths += [(of_tile - phase + dilation - 1) // dilation for phase in range(min(dilation, of_tile))]
+    return lengths
+
+
 class DspDepthwiseLine(Kernel):
     """Kernels of one column, along the rows: series above all; any dilation, or any stride."""
 
@@ -159,13 +193,18 @@ class DspDepthwiseLine(Kernel):
         room = LARGEST_PLANE_BYTES // 4 // len(filters)
         usual = _USUAL_PLANE_BYTES // 4 // len(filters)
         most_pairs = min(max(usual, words[0] + BLOCK_PAIRS * 4), room) - words[0]
-        pairs = min(max(2, (longest + 2) // 2), BLOCK_PAIRS * (most_pairs // BLOCK_PAIRS))
-        if pairs < 2:
+        pairs = min((longest + 2) // 2, BLOCK_PAIRS * (most_pairs // BLOCK_PAIRS))
+        if pairs < 1:
             return None
         tile_rows = 2 * pairs - 1  # of a phase
-        has_narrow = True
-        line_words = -(-pairs // (1 if has_narrow else BLOCK_PAIRS)) * (1 if has_narrow else BLOCK_PAIRS) + words[0]
+        cost = _LineCost(sum(words), len(filters), folded.finish)
+        lengths = _find_lengths(call, tile_rows)
+        wide, narrow = (sum(cost.count_line_cycles(length, has_narrow=n) for length in lengths) for n in (False, True))
+        has_narrow = wide - narrow > _NARROW_GAIN * wide
+        line_words = words[0] + (pairs if has_narrow else BLOCK_PAIRS * -(-pairs // BLOCK_PAIRS))
         plane_bytes = _round_plane(4 * line_words * len(filters))
+        if plane_bytes > LARGEST_PLANE_BYTES:
+            return None
         code = LineCode(
             tuple(TapLine(4 * line_words * phase, taps.shape[1]) for phase, taps in enumerate(filters)),
             plane_bytes,
@@ -177,12 +216,12 @@ class DspDepthwiseLine(Kernel):
         if _count_records_bytes(call, code.record_words) > _LARGEST_RECORDS_BYTES:
             return None
         calls = -(-call.y.rows // call.rows)
-        per_line = -(-min(longest, call.y.rows) // tile_rows) * dilation[0] * call.y.columns
-        block_count = calls * per_line * (min(longest, tile_rows) // BLOCK_OUTPUTS + 1)
-        channels_out = call.y.channels
-        block_cycles = 31 + 3 * len(filters) + 6 * sum(words) + BLOCK_OUTPUTS * _count_finish_cycles(folded.finish)
-        values = calls * (call.y.columns * call.rows * stride[0] + kernel_rows * per_line)
-        work = channels_out * (block_count * block_cycles + calls * per_line * 47) + call.x.channels * values * 3.1
+        columns, groups = call.y.columns, -(-call.x.channels // 4)
+        values = sum(stride[0] * length + kernel_rows for length in lengths)
+        work = columns * (
+            call.y.channels * (narrow if has_narrow else wide)
+            + groups * (11.3 * values + len(lengths) * (90 + 55 * len(filters)))
+        )
         fields, constants, records, record_cycles = _lower_channels(
             call,
             folded,
@@ -211,7 +250,7 @@ class DspDepthwiseLine(Kernel):
             kernel="depthwise line, packed pairs",
             function="ep_dsp_depthwise_line",
             fields=fields,
-            cycles=round(work + calls * (record_cycles + (call.x.channels / 4) * per_line * 250 + 200)),
+            cycles=round(work + columns * len(lengths) * 90 + calls * (columns * record_cycles + 300)),
             constants=constants,
             assembly=(gather, build_record_code(records), build_line_code(code)),
             sources=("ep_dsp_depthwise.c",),
@@ -384,8 +423,10 @@ def _cut_lines(taps: np.ndarray, stride: int, outputs: int) -> _RowShape:
 
 
 def _round_plane(plane_bytes: int) -> int:
-    """Layers share the gathering code of a plane's size: few sizes."""
-    return next((size for size in (64, 128, 256, _USUAL_PLANE_BYTES, LARGEST_PLANE_BYTES) if plane_bytes <= size), 1020)
+    """Layers share the gathering code of a plane's size: few sizes, but small ones, that of four planes being RAM."""
+    if plane_bytes <= 256:
+        return -(-plane_bytes // 16) * 16
+    return _USUAL_PLANE_BYTES if plane_bytes <= _USUAL_PLANE_BYTES else max(plane_bytes, LARGEST_PLANE_BYTES)
 
 
 def _count_padding(call: Call, axis: int, kernel: int) -> int:
