@@ -24,7 +24,8 @@ from edgeprune.codegen.streaming import Segment, check_segment
 from edgeprune.codegen.upright import stand_up
 from edgeprune.errors import EdgepruneError
 from edgeprune.graph import Graph, Tensor, verify_graph
-from edgeprune.measure.cortex_m import build_elf, run_unicorn
+from edgeprune.measure.cortex_m import build_elf, run_qemu, run_unicorn
+from edgeprune.measure.cortex_m.unicorn_runner import CPU_MODELS
 from edgeprune.ops import window_output_size
 from edgeprune.target import Target
 from tests.codegen.harness import expect_outputs, join_inputs
@@ -303,7 +304,10 @@ def run_layers(
     for number, values in enumerate(inputs.values()):  # the extremes, which random values seldom are
         values[0] = np.where(np.random.default_rng(number).random(values[0].shape) < 0.5, -128, 127)
     built = build_elf(files, target, toolchain=toolchain)
-    found = run_unicorn(built, target, join_inputs(graph, inputs), counted=1).outputs
+    if target.core in CPU_MODELS:
+        found = run_unicorn(built, target, join_inputs(graph, inputs), counted=1).outputs
+    else:
+        found = run_qemu(built, target, join_inputs(graph, inputs)).outputs
     expected = expect_outputs(graph, inputs)
     return _collect(branches, schedule, segments, found, expected)
 
