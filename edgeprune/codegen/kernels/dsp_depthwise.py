@@ -1,8 +1,6 @@
 """Fast depthwise convolution for cores with the DSP extension: packed pairs, four channels gathered at a time.
 
 `DspDepthwiseLine` slides along the rows (series, and kernels of one column), `DspDepthwisePlane` along the columns.
-Weights lie in flash as they are (int8) and are packed by each call, or as words ready for use, which costs twice the
-bytes: chosen where packing would take a noticeable part of the time (few rows per call) and the layer is small.
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeprune.codegen.kernel import Call, Constant, Kernel, Lowered
+from edgeprune.codegen.kernel import Call, Kernel, Lowered
 from edgeprune.codegen.kernels.dsp_depthwise_code import (
     BLOCK_OUTPUTS,
     BLOCK_PAIRS,
@@ -20,125 +18,28 @@ from edgeprune.codegen.kernels.dsp_depthwise_code import (
     TapLine,
 )
 from edgeprune.codegen.kernels.dsp_depthwise_gather_code import RowGather, RowPart, build_line_gather, build_row_gather
+from edgeprune.codegen.kernels.dsp_depthwise_layer import (
+    USUAL_PLANE_BYTES,
+    count_finish_cycles,
+    count_padding,
+    count_records_bytes,
+    fold,
+    lower_channels,
+    round_plane,
+)
 from edgeprune.codegen.kernels.dsp_depthwise_line_code import LineCode, build_line_code
 from edgeprune.codegen.kernels.dsp_depthwise_plane_code import PlaneCode, build_plane_code
-from edgeprune.codegen.kernels.dsp_depthwise_record_code import RecordCode, build_record_code
-from edgeprune.codegen.requantize import fold_smmlar, get_zero_point, scale_layer
-from edgeprune.ops import same_padding
+from edgeprune.codegen.kernels.dsp_depthwise_record_code import build_record_code
+from edgeprune.codegen.requantize import get_zero_point
 
 _LARGEST_RECORDS_BYTES = 4096
 _MOST_TAP_WORDS = 48  # of x words unrolled: bounds the code to about 1 KB
 _LONGEST_PLANE_LINE = 6  # taps whose words stay in registers
 _SPLIT_TAPS = 4
-_RUN_BYTES, _GATHER_BYTES = 28, 36  # of C's ep_dsp_run and ep_dsp_gather
+_RUN_BYTES, _GATHER_BYTES = 28, 40  # of C's ep_dsp_run and ep_dsp_gather
 _NARROW_GAIN = 0.03  # the part of the time that code for blocks of less than three pairs must save
 _MOST_PHASES = 3  # of a stride along the columns
-_USUAL_PLANE_BYTES = 504  # four of them are the scratch of most layers
 _LARGE_MAPS_BYTES = 32 * LARGEST_PLANE_BYTES  # beside which planes of the largest size, four of them, are little
-# Ready-made words cost two bytes more than a pair of int8, and save five cycles a call.
-_PACKED_GAIN = 0.04  # the part of the time that they must save
-_PACKED_BYTES = 4096  # what they may cost
-_PACKED_CALLS = 3  # an inference has at least so many
-
-
-@dataclass(frozen=True, eq=False)
-class _Folded:
-    """A layer's constants. taps: (channels, kernel rows, kernel columns)."""
-
-    taps: np.ndarray
-    twice_bias: np.ndarray
-    multiplier: np.ndarray
-    shift: np.ndarray
-    finish: Finish
-
-
-def _fold(call: Call) -> _Folded | None:
-    """None where packed pairs would not be exact, or the core has no SMLAL of one cycle and no SMMLAR."""
-    if not call.target.dsp or call.target.mve:
-        return None
-    weight = call.inputs[1].data
-    assert weight is not None
-    scales = scale_layer(call)
-    constants = fold_smmlar(scales)
-    if constants is None:
-        return None
-    taps = weight[0].transpose(2, 0, 1).astype(np.int64)
-    sums = np.abs(taps).sum(axis=(1, 2))
-    if (sums * 128 >= 2**20).any():
-        return None
-    # twice the bias, less what the field L holds too much, starts in the 22 bits of the field H
-    fits = (sums * 256 < 2**20) & (np.abs(constants.twice_bias) + 2**20 + 256 * sums < 2**21)
-    finish = Finish(not fits.all(), not scales.clamps_negatives, scales.act_min, scales.act_max)
-    return _Folded(taps, constants.twice_bias, constants.multiplier, constants.shift, finish)
-
-
-def _pair_taps(lines: list[np.ndarray]) -> np.ndarray:
-    """(channels, words, 2): the odd and the even tap of each word; lines: (channels, taps) each."""
-    words = []
-    for taps in lines:
-        even = np.pad(taps, ((0, 0), (0, taps.shape[1] % 2)))
-        words.append(even.reshape(len(taps), -1, 2)[:, :, ::-1])
-    return np.concatenate(words, axis=1)
-
-
-def _lower_channels(
-    call: Call,
-    folded: _Folded,
-    lines: list[np.ndarray],
-    *,
-    plane_bytes: int,
-    start_words: int,
-    run: str,
-    output_cycles: float,
-) -> tuple[dict[str, int | str], tuple[Constant, ...], RecordCode, float]:
-    """Fields of C's ep_dsp_channels, their constants, the records' code, its cycles in one call."""
-    pairs = _pair_taps(lines)
-    channels, words, _ = pairs.shape
-    packing = channels * 5 * words
-    is_packed = (
-        -(-call.y.rows // call.rows) >= _PACKED_CALLS
-        and 2 * channels * words <= _PACKED_BYTES
-        and packing > _PACKED_GAIN * output_cycles
-    )
-    if is_packed:
-        values = (pairs[:, :, 0] + pairs[:, :, 1] * 2**21) << (not folded.finish.wide)
-        weight = Constant(f"{call.name}_weight", "uint32_t", (values & 0xFFFFFFFF).astype(np.uint32).reshape(-1))
-    else:
-        weight = Constant(f"{call.name}_weight", "int8_t", pairs.astype(np.int8).reshape(-1))
-    scale = np.stack([folded.twice_bias, folded.multiplier], axis=1).astype(np.int32).reshape(-1)
-    records = RecordCode(start_words, words, is_packed, folded.finish.wide)
-    fields: dict[str, int | str] = {
-        "run": run,
-        "records": records.name,
-        "weight": weight.name,
-        "scale": f"{call.name}_scale",
-        "shift": f"{call.name}_shift",
-        "x_channels": call.x.channels,
-        "multiplier": call.op.attrs["depth_multiplier"],
-        "x_stride": call.x_strides[0],
-        "y_stride": call.y_stride,
-        "plane_bytes": plane_bytes,
-        "record_words": records.words,
-        "y_zero_point": get_zero_point(call.output),
-        "x_zero_point": get_zero_point(call.inputs[0]),
-    }
-    constants = (
-        weight,
-        Constant(f"{call.name}_scale", "int32_t", scale),
-        Constant(f"{call.name}_shift", "int8_t", folded.shift.astype(np.int8), alignment=1),
-    )
-    record_cycles = channels * (32 + 1.5 * start_words + (2.4 if is_packed else 7) * words)
-    return {f"channels.{name}": value for name, value in fields.items()}, constants, records, record_cycles
-
-
-def _count_records_bytes(call: Call, record_words: int) -> int:
-    return 4 * min(4, call.x.channels) * call.op.attrs["depth_multiplier"] * record_words
-
-
-def _count_finish_cycles(finish: Finish) -> float:
-    """Modelled cycles from the sums of an output to its byte, extraction included."""
-    clamp = 0 if (finish.act_min, finish.act_max) == (-128, 127) else 5
-    return 6.5 + 0.5 * finish.wide + finish.ties + clamp
 
 
 @dataclass(frozen=True)
@@ -155,7 +56,7 @@ class _LineCost:
         blocks = -(-pairs // BLOCK_PAIRS)
         last_pairs = pairs - BLOCK_PAIRS * (blocks - 1) if has_narrow else BLOCK_PAIRS
         sums = (blocks - 1) * self._count_block_cycles(BLOCK_PAIRS) + self._count_block_cycles(last_pairs)
-        return 45 + sums + outputs * (_count_finish_cycles(self.finish) - 2.5)
+        return 45 + sums + outputs * (count_finish_cycles(self.finish) - 2.5)
 
     def _count_block_cycles(self, pairs: int) -> float:
         """To the outputs' sums, extraction included."""
@@ -178,7 +79,7 @@ class DspDepthwiseLine(Kernel):
     """Kernels of one column, along the rows: series above all; any dilation, or any stride."""
 
     def lower(self, call: Call) -> Lowered | None:
-        folded = _fold(call)
+        folded = fold(call)
         stride, dilation = call.op.attrs["stride"], call.op.attrs["dilation"]
         if folded is None or folded.taps.shape[2] != 1 or stride[1] != 1:
             return None
@@ -191,7 +92,7 @@ class DspDepthwiseLine(Kernel):
             return None
         longest = -(-call.rows // dilation[0])
         room = LARGEST_PLANE_BYTES // 4 // len(filters)
-        usual = _USUAL_PLANE_BYTES // 4 // len(filters)
+        usual = USUAL_PLANE_BYTES // 4 // len(filters)
         most_pairs = min(max(usual, words[0] + BLOCK_PAIRS * 4), room) - words[0]
         pairs = min((longest + 2) // 2, BLOCK_PAIRS * (most_pairs // BLOCK_PAIRS))
         if pairs < 1:
@@ -202,7 +103,7 @@ class DspDepthwiseLine(Kernel):
         wide, narrow = (sum(cost.count_line_cycles(length, has_narrow=n) for length in lengths) for n in (False, True))
         has_narrow = wide - narrow > _NARROW_GAIN * wide
         line_words = words[0] + (pairs if has_narrow else BLOCK_PAIRS * -(-pairs // BLOCK_PAIRS))
-        plane_bytes = _round_plane(4 * line_words * len(filters))
+        plane_bytes = round_plane(4 * line_words * len(filters))
         if plane_bytes > LARGEST_PLANE_BYTES:
             return None
         code = LineCode(
@@ -213,7 +114,7 @@ class DspDepthwiseLine(Kernel):
             has_narrow,
             folded.finish,
         )
-        if _count_records_bytes(call, code.record_words) > _LARGEST_RECORDS_BYTES:
+        if count_records_bytes(call, code.record_words) > _LARGEST_RECORDS_BYTES:
             return None
         calls = -(-call.y.rows // call.rows)
         columns, groups = call.y.columns, -(-call.x.channels // 4)
@@ -222,7 +123,7 @@ class DspDepthwiseLine(Kernel):
             call.y.channels * (narrow if has_narrow else wide)
             + groups * (11.3 * values + len(lengths) * (90 + 55 * len(filters)))
         )
-        fields, constants, records, record_cycles = _lower_channels(
+        fields, constants, records, record_cycles = lower_channels(
             call,
             folded,
             filters,
@@ -231,11 +132,11 @@ class DspDepthwiseLine(Kernel):
             run=code.name,
             output_cycles=work / calls,
         )
-        before = _count_padding(call, 0, kernel_rows)
+        before = count_padding(call, 0, kernel_rows)
         work_bytes = dilation[0] * (_RUN_BYTES + _GATHER_BYTES * len(filters))
         gather = build_line_gather(plane_bytes)
         fields |= {
-            "gather": gather.name if call.x.channels >= 4 else 0,
+            "gather": gather.name if call.x.channels >= 4 else "ep_dsp_gather_bytes",
             "x_rows": call.x.rows,
             "columns": call.y.columns,
             "kernel_rows": kernel_rows,
@@ -252,10 +153,10 @@ class DspDepthwiseLine(Kernel):
             fields=fields,
             cycles=round(work + columns * len(lengths) * 90 + calls * (columns * record_cycles + 300)),
             constants=constants,
-            assembly=(gather, build_record_code(records), build_line_code(code)),
+            assembly=(*([gather] if call.x.channels >= 4 else []), build_record_code(records), build_line_code(code)),
             sources=("ep_dsp_depthwise.c",),
             in_place_rows=call.op.attrs["depth_multiplier"] == 1,  # a tile is gathered before it is written
-            scratch_bytes=_count_records_bytes(call, code.record_words) + 4 * plane_bytes + work_bytes,
+            scratch_bytes=count_records_bytes(call, code.record_words) + 4 * plane_bytes + work_bytes,
         )
 
 
@@ -263,22 +164,22 @@ class DspDepthwisePlane(Kernel):
     """Kernels along rows and columns; strides at will, dilation along the rows."""
 
     def lower(self, call: Call) -> Lowered | None:
-        folded = _fold(call)
+        folded = fold(call)
         stride, dilation = call.op.attrs["stride"], call.op.attrs["dilation"]
         if folded is None or (dilation[1] != 1 and folded.taps.shape[2] > 1) or stride[1] > _MOST_PHASES:
             return None
         _, kernel_rows, kernel_columns = folded.taps.shape
         outputs = call.y.columns
-        pad = _count_padding(call, 1, kernel_columns)
+        pad = count_padding(call, 1, kernel_columns)
         shape = _cut_lines(folded.taps, stride[1], outputs)
         window_rows = (kernel_rows - 1) * dilation[0] + 1
         row_words = shape.row_words
         most_rows = (call.rows - 1) * stride[0] + window_rows
-        plane_bytes = _round_plane(4 * row_words * most_rows)
+        plane_bytes = round_plane(4 * row_words * most_rows)
         maps_bytes = call.inputs[0].byte_count + call.output.byte_count if call.rows >= call.y.rows else 0
-        usual = LARGEST_PLANE_BYTES if maps_bytes >= _LARGE_MAPS_BYTES else _USUAL_PLANE_BYTES
+        usual = LARGEST_PLANE_BYTES if maps_bytes >= _LARGE_MAPS_BYTES else USUAL_PLANE_BYTES
         least = 4 * row_words * (window_rows + stride[0])
-        plane_bytes = min(plane_bytes, max(usual, _round_plane(least)), LARGEST_PLANE_BYTES)
+        plane_bytes = min(plane_bytes, max(usual, round_plane(least)), LARGEST_PLANE_BYTES)
         tile_rows = (plane_bytes // 4 // row_words - window_rows) // stride[0] + 1
         if plane_bytes // 4 // row_words < window_rows:
             return None
@@ -300,20 +201,20 @@ class DspDepthwisePlane(Kernel):
         unrolled = sum(line.words for line in lines)
         if unrolled > _MOST_TAP_WORDS or lines[-1].offset + 4 * code.count_words(lines[-1]) > 4095:
             return None
-        if _count_records_bytes(call, code.record_words) > _LARGEST_RECORDS_BYTES:
+        if count_records_bytes(call, code.record_words) > _LARGEST_RECORDS_BYTES:
             return None
         calls = -(-call.y.rows // call.rows)
         tiles = calls * -(-call.rows // tile_rows)
         blocks_per_row = 1 + -(-code.last_block // BLOCK_OUTPUTS)
         loads = sum(3 * -(-code.count_words(line) // 2) + 3 for line in lines)
         sums = unrolled * code.pairs + code.has_tail * sum(line.taps // 2 for line in lines)
-        block_cycles = 26 + loads + sums + code.block * _count_finish_cycles(folded.finish)
+        block_cycles = 26 + loads + sums + code.block * count_finish_cycles(folded.finish)
         kept = max(0, window_rows - stride[0])
         groups = call.x.channels / 4
         work = call.y.channels * (call.y.rows * blocks_per_row * block_cycles + tiles * 50)
         work += groups * (call.x.rows + (calls - 1) * kept) * (call.x.columns * 11.5 + 15)
         work += groups * ((tiles - calls) * kept * row_words * 19 + tiles * 300) + calls * (3 * plane_bytes + 200)
-        fields, constants, records, record_cycles = _lower_channels(
+        fields, constants, records, record_cycles = lower_channels(
             call,
             folded,
             [folded.taps[:, row, columns] for row in range(kernel_rows) for columns in shape.columns],
@@ -336,6 +237,7 @@ class DspDepthwisePlane(Kernel):
             assembly.append(build_row_gather(gather))
         fields |= {
             "gather": gather.name if call.x.channels >= 4 else 0,
+            "gather_few": 0 if call.x.channels >= 4 else "ep_dsp_gather_few",
             "x_rows": call.x.rows,
             "x_columns": call.x.columns,
             "y_columns": outputs,
@@ -344,7 +246,7 @@ class DspDepthwisePlane(Kernel):
             "stride_rows": stride[0],
             "stride_columns": stride[1],
             "pad_columns": pad,
-            "pad_rows": _count_padding(call, 0, kernel_rows),
+            "pad_rows": count_padding(call, 0, kernel_rows),
             "row_words": row_words,
             "tile_rows": tile_rows,
             **{f"phase_starts[{phase}]": start for phase, start in enumerate(shape.starts)},
@@ -358,7 +260,7 @@ class DspDepthwisePlane(Kernel):
             assembly=tuple(assembly),
             sources=("ep_dsp_depthwise.c",),
             in_place_rows=call.op.attrs["depth_multiplier"] == 1,  # a tile is gathered before it is written
-            scratch_bytes=_count_records_bytes(call, code.record_words) + 4 * plane_bytes,
+            scratch_bytes=count_records_bytes(call, code.record_words) + 4 * plane_bytes,
         )
 
 
@@ -420,18 +322,3 @@ def _cut_lines(taps: np.ndarray, stride: int, outputs: int) -> _RowShape:
         lengths.append(length)
         at += words
     return _RowShape(tuple(lines), tuple(columns), tuple(starts), tuple(counts), tuple(lengths), stride)
-
-
-def _round_plane(plane_bytes: int) -> int:
-    """Layers share the gathering code of a plane's size: few sizes, but small ones, that of four planes being RAM."""
-    if plane_bytes <= 256:
-        return -(-plane_bytes // 16) * 16
-    return _USUAL_PLANE_BYTES if plane_bytes <= _USUAL_PLANE_BYTES else max(plane_bytes, LARGEST_PLANE_BYTES)
-
-
-def _count_padding(call: Call, axis: int, kernel: int) -> int:
-    """Rows (axis 0) or columns of padding before the map."""
-    if call.op.attrs["padding"] == "valid":
-        return 0
-    size = (call.x.rows, call.x.columns)[axis]
-    return same_padding(size, kernel, call.op.attrs["stride"][axis], call.op.attrs["dilation"][axis])[0]

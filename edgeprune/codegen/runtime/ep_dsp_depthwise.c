@@ -16,14 +16,13 @@ static EP_NOINLINE int32_t start_group(const ep_dsp_channels *op, int32_t channe
     return count;
 }
 
-/* Maps of fewer than four channels: a word of four would reach beyond the end of the map. */
-static EP_NOINLINE void gather_bytes(const ep_dsp_channels *op, const ep_dsp_gather *g)
+void ep_dsp_gather_bytes(const ep_dsp_gather *g, int32_t channel)
 {
     const uint32_t padding = ep_pack_pair(g->padding, g->padding);
     EP_NO_UNROLL
-    for (int32_t channel = 0; channel < op->x_channels; channel++) {
-        const int8_t *x = g->x + channel;
-        uint32_t *word = g->words + (4 - op->x_channels + channel) * (op->plane_bytes / 4);
+    for (int32_t plane = -channel; plane < 4; plane++) {
+        const int8_t *x = g->x + channel + plane;
+        uint32_t *word = g->words + plane * (g->plane_bytes / 4);
         EP_NO_UNROLL
         for (int32_t i = g->front; i > 0; i--) {
             *word++ = padding;
@@ -48,8 +47,8 @@ static EP_NOINLINE void gather_bytes(const ep_dsp_channels *op, const ep_dsp_gat
 
 /* What to gather for `values` values at positions first, first + step, ... of 0 to size - 1, in `words` words. x: at
  * position 0. */
-static EP_NOINLINE void plan_gather(ep_dsp_gather *g, const int8_t *x, int32_t first, int32_t step, int32_t size, int32_t values,
-                        int32_t words, int32_t position_bytes)
+static EP_NOINLINE void plan_gather(ep_dsp_gather *g, const int8_t *x, int32_t first, int32_t step, int32_t size,
+                                    int32_t values, int32_t words, int32_t position_bytes)
 {
     const int32_t before = first < 0 ? (step - 1 - first) / step : 0;
     int32_t inside = first < size ? (size - 1 - first) / step + 1 : 0;
@@ -108,6 +107,7 @@ static EP_NOINLINE int32_t plan_lines(const line_work *work, const int8_t *x, in
             plan_gather(g, x, first + i, op->stride * op->dilation, op->x_rows, count + taps - 1,
                         (count >> 1) + ((taps + 1) >> 1), op->columns * op->channels.x_stride);
             g->padding = op->channels.x_zero_point;
+            g->plane_bytes = op->channels.plane_bytes;
             g->words = work->planes + i * op->line_words;
         }
     }
@@ -118,23 +118,21 @@ static EP_NOINLINE void run_lines(const line_work *work, int32_t phases)
 {
     const ep_dsp_channels *channels = &work->op->channels;
     ep_dsp_gather_line *const gather = work->op->gather;
+    ep_dsp_run_function *const compute = channels->run;
+    uint32_t *const records = work->records;
+    const int32_t strides = work->strides;
     for (int32_t channel = 0; channel < channels->x_channels; channel += 4) {
-        const int32_t count = start_group(channels, channel, work->records);
-        const int32_t first = channel + count - 4;
+        const int32_t count = start_group(channels, channel, records);
         const ep_dsp_gather *g = work->gathers;
         const ep_dsp_run *run = work->runs;
-        EP_NO_UNROLL
-        for (int32_t phase = phases; phase > 0; phase--) {
-            EP_NO_UNROLL
-            for (int32_t i = work->strides; i > 0; i--, g++) {
-                if (gather != NULL) {
-                    gather(g, first);
-                } else {
-                    gather_bytes(channels, g);
-                }
-            }
-            channels->run(run++, channel, work->records, count);
-        }
+        int32_t left = phases;
+        do {
+            int32_t i = strides;
+            do {
+                gather(g++, channel + count - 4);
+            } while (--i > 0);
+            compute(run++, channel, records, count);
+        } while (--left > 0);
     }
 }
 
@@ -177,26 +175,26 @@ static EP_NOINLINE void pad_rows(const ep_dsp_depthwise_plane_op *op, uint32_t *
     }
 }
 
-/* gather_rows where there are fewer than four channels. */
-static EP_NOINLINE void gather_few(const ep_dsp_depthwise_plane_op *op, const int8_t *x, uint32_t *words, int32_t rows)
+void ep_dsp_gather_few(const ep_dsp_depthwise_plane_op *op, const int8_t *x, uint32_t *words, int32_t rows)
 {
     const ep_dsp_channels *channels = &op->channels;
     ep_dsp_gather g;
     g.padding = channels->x_zero_point;
+    g.plane_bytes = channels->plane_bytes;
     for (; rows > 0; rows--, x += op->x_columns * channels->x_stride, words += op->row_words) {
         for (int32_t i = 0; i < op->stride_columns && i < op->kernel_columns; i++) {
             const int32_t taps = (op->kernel_columns - 1 - i) / op->stride_columns + 1;
             g.words = words + op->phase_starts[i];
             plan_gather(&g, x, i - op->pad_columns, op->stride_columns, op->x_columns, op->y_columns + taps - 1,
                         (op->y_columns + taps) >> 1, channels->x_stride);
-            gather_bytes(channels, &g);
+            ep_dsp_gather_bytes(&g, channels->x_channels - 4);
         }
     }
 }
 
 /* Fill the planes' rows `from` to `end` (counted within the planes), the first of which is the map's row `row`. */
-static EP_NOINLINE void gather_rows(const ep_dsp_depthwise_plane_op *op, const int8_t *map, int32_t row, int32_t from, int32_t end,
-                        uint32_t *planes, int32_t is_padded)
+static EP_NOINLINE void gather_rows(const ep_dsp_depthwise_plane_op *op, const int8_t *map, int32_t row, int32_t from,
+                                    int32_t end, uint32_t *planes, int32_t is_padded)
 {
     const int32_t first = row + from < 0 ? (-row < end ? -row : end) : from;
     int32_t last = op->x_rows - row < end ? op->x_rows - row : end;
@@ -206,7 +204,7 @@ static EP_NOINLINE void gather_rows(const ep_dsp_depthwise_plane_op *op, const i
         if (op->gather != NULL) {
             op->gather(x, words, last - first);
         } else {
-            gather_few(op, x, words, last - first);
+            op->gather_few(op, x, words, last - first);
         }
     } else {
         last = first;
@@ -238,7 +236,7 @@ void ep_dsp_depthwise_plane(const ep_dsp_depthwise_plane_op *op, const ep_call *
     const int32_t y_row_bytes = op->y_columns * channels->y_stride;
     uint32_t *planes = call->scratch;
     uint32_t *records = planes + channels->plane_bytes;
-    /* What lies left and right of the map stays as it is, what lies above and below does where there is one tile only. */
+    /* What lies left and right of the map stays as it is; so does what lies above and below, if there is one tile. */
     const int32_t is_padded = call->y_rows <= op->tile_rows;
     pad_rows(op, planes, 0, (channels->plane_bytes / 4) / op->row_words);
     for (int32_t channel = 0; channel < channels->x_channels; channel += 4) {

@@ -18,12 +18,13 @@ typedef struct {
     int32_t rest;  /* 0 to 3 values after them */
     int32_t back;
     int32_t padding; /* the stored value of padding */
+    int32_t plane_bytes;
 } ep_dsp_gather;
 
 /* Channels to be computed from their planes. A line: `x` and `y` are at its last block, y_limit at its first; `rest`
- * outputs (0 to 5) are in the last block, which has `less` pairs (0 to 2) less than the others' three. From before a line
- * (a block of three pairs before the first) to the last block of the next plane's line it is x_ahead and y_ahead bytes.
- * Planes: `x` and `y` are at the first row, y_limit behind the last. The generated code knows the order of the fields. */
+ * outputs (0 to 5) are in the last block, which has `less` pairs (0 to 2) less than the others' three. From before a
+ * line (a block of three pairs before the first) to the last block of the next plane's line it is x_ahead and y_ahead
+ * bytes. Planes: `x` and `y` are at the first row, y_limit behind the last. The generated code knows the order. */
 typedef struct {
     const uint32_t *x; /* in the first plane */
     int8_t *y;
@@ -34,7 +35,13 @@ typedef struct {
     int32_t less;
 } ep_dsp_run;
 
+/* Gather the channels from `channel` on. */
 typedef void ep_dsp_gather_line(const ep_dsp_gather *gather, int32_t channel);
+
+/* The same for maps of fewer than four channels (a word of four would reach beyond the end of the map): they go to the
+ * last planes. channel: how many there are, less four. */
+void ep_dsp_gather_bytes(const ep_dsp_gather *gather, int32_t channel);
+
 typedef void ep_dsp_gather_rows(const int8_t *x, uint32_t *words, int32_t rows);
 /* The outputs of `channels` input channels from `channel` on, the last of the four planes. */
 typedef void ep_dsp_run_function(const ep_dsp_run *run, int32_t channel, const uint32_t *record, int32_t channels);
@@ -61,7 +68,7 @@ typedef struct ep_dsp_channels {
  * and stride, what is to be gathered and run (ep_dsp_gather, ep_dsp_run); then the planes. */
 typedef struct {
     ep_dsp_channels channels;
-    ep_dsp_gather_line *gather; /* of four channels; NULL where there are fewer */
+    ep_dsp_gather_line *gather;
     int32_t x_rows;
     int16_t columns;
     int16_t kernel_rows;
@@ -76,9 +83,10 @@ typedef struct {
 void ep_dsp_depthwise_line(const ep_dsp_depthwise_line_op *op, const ep_call *call);
 
 /* Along the columns. */
-typedef struct {
+typedef struct ep_dsp_depthwise_plane_op {
     ep_dsp_channels channels;
-    ep_dsp_gather_rows *gather; /* of four channels; NULL where there are fewer */
+    ep_dsp_gather_rows *gather; /* of four channels; NULL where there are fewer: then ep_dsp_gather_few */
+    void (*gather_few)(const struct ep_dsp_depthwise_plane_op *op, const int8_t *x, uint32_t *words, int32_t rows);
     int32_t x_rows;
     int16_t x_columns;
     int16_t y_columns;
@@ -92,6 +100,8 @@ typedef struct {
     int16_t tile_rows;       /* output rows that fit the planes */
     int16_t phase_starts[3]; /* the first word of each phase of the stride in a row */
 } ep_dsp_depthwise_plane_op;
+
+void ep_dsp_gather_few(const ep_dsp_depthwise_plane_op *op, const int8_t *x, uint32_t *words, int32_t rows);
 
 void ep_dsp_depthwise_plane(const ep_dsp_depthwise_plane_op *op, const ep_call *call);
 
