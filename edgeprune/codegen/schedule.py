@@ -1,7 +1,7 @@
 """Which steps are streamed, and what that costs: the choice between memory and instructions.
 
-`arena` keeps whole maps and shares their memory by lifetime. `streaming` looks for the segments (streaming.py) that
-need the least memory. `auto` does the same but takes only what costs little time.
+`arena` keeps whole maps and shares their memory by lifetime. `auto` streams those segments (streaming.py) that need the
+least memory for little time. `streaming` may cost more, if the memory it saves is worth it.
 
 The search begins with whole maps and, again and again, streams a run of steps around the unit that needs the most
 memory, as long as the total falls and the modelled cycles stay within the limit.
@@ -22,28 +22,27 @@ from edgeprune.codegen.streaming import Segment, Window, check_segment, count_st
 from edgeprune.target import Target
 
 MEMORY_MODES = ("auto", "arena", "streaming")
-CYCLE_LIMITS = {"auto": 1.07, "streaming": 1.15}  # of the whole-map program's modelled cycles
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What a memory mode may cost. cycles: at most, of the whole-map program's modelled ones.
+
+    weight: of the schedules within that, the one with the least RAM x cycles ** weight is taken: 0 is the least RAM,
+    with 2.5 a tenth more time must save a fifth of the RAM.
+    """
+
+    cycles: float
+    weight: float
+
+
+LIMITS = {"auto": Limit(1.07, 0), "streaming": Limit(1.35, 2.5)}
+_FIXED_BYTES = 1024  # RAM beside the arena: stack, input, output; so that the last bytes of a small arena count little
+# rows of a segment's last step in each tick; kernels like multiples of 2, 4 and 6, and one less than those
 PACES = (
-    1,
-    2,
-    3,
-    4,
-    6,
-    8,
-    10,
-    12,
-    16,
-    18,
-    20,
-    24,
-    28,
-    30,
-    32,
-    36,
-    40,
-    48,
-    64,
-)  # rows of a segment's last step in each tick
+    *(1, 2, 3, 4, 5, 6, 8, 10, 11, 12, 16, 18, 20, 22, 24, 28),
+    *(30, 32, 34, 36, 40, 44, 48, 64),
+)
 SLACKS = (0, 512, 2048)  # bytes that a window may be larger for calls of full length (streaming.Segment)
 MAX_TICKS = 512  # of one segment; below this the search stays quick and the tables short
 _REACH = 24  # steps looked at before and after the one that needs the most memory
@@ -222,25 +221,32 @@ def make_schedule(scheduler: Scheduler, mode: str) -> Schedule:
     whole = scheduler.build()
     if mode == "arena":
         return whole
-    return _search(scheduler, whole, int(whole.cycles * CYCLE_LIMITS[mode]))
+    best, segments = _search(scheduler, whole, LIMITS[mode])
+    for segment in segments:
+        check_segment(scheduler.program, best.shared, segment)
+    return best
 
 
-def _search(scheduler: Scheduler, whole: Schedule, cycle_limit: int) -> Schedule:
+def _search(scheduler: Scheduler, whole: Schedule, limit: Limit) -> tuple[Schedule, tuple[Segment, ...]]:
+    """The best schedule that streaming more and more leads to, and its segments."""
+
+    def score(arena_bytes: int, cycles: int) -> float:
+        return (arena_bytes + _FIXED_BYTES) * (cycles / whole.cycles) ** limit.weight
+
     best = whole
     segments: tuple[Segment, ...] = ()
     while True:
-        found: tuple[tuple[int, int], tuple[Segment, ...]] | None = None
+        found: tuple[float, tuple[Segment, ...]] | None = None
         for candidate in _propose(scheduler, best, segments):
-            figures = scheduler.estimate(candidate)
-            fits = figures[0] < best.arena.byte_count and figures[1] <= cycle_limit
-            if fits and (found is None or figures < found[0]):
-                found = figures, candidate
+            arena_bytes, cycles = scheduler.estimate(candidate)
+            if cycles <= limit.cycles * whole.cycles and (found is None or score(arena_bytes, cycles) < found[0]):
+                found = score(arena_bytes, cycles), candidate
         schedule = None if found is None else scheduler.build(found[1])
-        if schedule is None or schedule.arena.byte_count >= best.arena.byte_count:
-            for segment in segments:
-                check_segment(scheduler.program, best.shared, segment)
-            return best
-        assert found is not None
+        if schedule is None or score(schedule.arena.byte_count, schedule.cycles) >= score(
+            best.arena.byte_count, best.cycles
+        ):
+            return best, segments
+        assert found is not None  # so is the schedule
         best, segments = schedule, found[1]
 
 
@@ -285,4 +291,4 @@ def _list_units(step_count: int, segments: Sequence[Segment]) -> tuple[Unit, ...
     return (*units, *(Unit(index, index) for index in range(at, step_count)))
 
 
-__all__ = ["CYCLE_LIMITS", "MEMORY_MODES", "Schedule", "Scheduler", "Unit", "make_schedule"]
+__all__ = ["LIMITS", "MEMORY_MODES", "Schedule", "Scheduler", "Unit", "make_schedule"]

@@ -13,7 +13,7 @@ from edgeprune.codegen.kernels.portable import slide_fields
 from edgeprune.codegen.requantize import get_zero_point, scale_layer
 from edgeprune.ops import same_padding
 
-_TILE_BYTES = 1536  # of widened pixels: bounds the scratch where channels are few; at least one pair is held
+_TILE_BYTES = 768  # of widened pixels: bounds the scratch where channels are few; at least one pair is held
 _MOST_PAIRS = 8
 
 
