@@ -202,7 +202,7 @@ def test_activations_zero_points_and_large_sums(rounding: str) -> None:
     run_exactly(make_program_of(series), LINE)
 
 
-@pytest.mark.parametrize("pace", [1, 3])
+@pytest.mark.parametrize("pace", [1, 3, 8])
 def test_rows_streamed(pace: int) -> None:
     maker = ProgramMaker(2)
     x = add_depthwise(maker, Depthwise((1, 43, 5), (1, 9), dilation=(1, 2)))

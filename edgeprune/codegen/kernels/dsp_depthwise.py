@@ -211,9 +211,9 @@ class DspDepthwisePlane(Kernel):
         block_cycles = 26 + loads + sums + code.block * count_finish_cycles(folded.finish)
         kept = max(0, window_rows - stride[0])
         groups = call.x.channels / 4
-        work = call.y.channels * (call.y.rows * blocks_per_row * block_cycles + tiles * 50)
-        work += groups * (call.x.rows + (calls - 1) * kept) * (call.x.columns * 11.5 + 15)
-        work += groups * ((tiles - calls) * kept * row_words * 19 + tiles * 300) + calls * (3 * plane_bytes + 200)
+        work = call.y.channels * (call.y.rows * blocks_per_row * block_cycles + tiles * 36)
+        work += groups * (call.x.rows + (calls - 1) * kept) * (call.x.columns * 11 + 14)
+        work += groups * ((tiles - calls) * kept * row_words * 19 + tiles * 170) + calls * (3 * plane_bytes + 200)
         fields, constants, records, record_cycles = lower_channels(
             call,
             folded,

@@ -109,7 +109,7 @@ def lower_channels(
         Constant(f"{call.name}_scale", "int32_t", scale),
         Constant(f"{call.name}_shift", "int8_t", folded.shift.astype(np.int8), alignment=1),
     )
-    record_cycles = channels * (32 + 1.5 * start_words + (2.4 if is_packed else 7) * words)
+    record_cycles = channels * (20 + 1.5 * start_words + (2.4 if is_packed else 7) * words)
     return {f"channels.{name}": value for name, value in fields.items()}, constants, records, record_cycles
 
 
