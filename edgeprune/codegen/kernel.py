@@ -18,6 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 
@@ -38,6 +39,7 @@ class Area:
         return self.rows * self.columns
 
 
+@cache
 def find_area(shape: tuple[int, ...]) -> Area:
     """Rows, columns and channels of a tensor's shape; what has no rows is one row of one pixel.
 

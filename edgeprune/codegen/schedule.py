@@ -18,7 +18,7 @@ from edgeprune.codegen.kernel import Call, Lowered
 from edgeprune.codegen.kernels import list_candidates, lower_call
 from edgeprune.codegen.memory import Arena, Buffer, align, find_lower_bound, plan_arena, share_in_place
 from edgeprune.codegen.program import INPUT, OUTPUT, Program, Step
-from edgeprune.codegen.streaming import Segment, Window, check_segment, count_step_rows, plan_segment
+from edgeprune.codegen.streaming import Flow, Segment, Window, check_segment, count_step_rows, plan_segment
 from edgeprune.target import Target
 
 MEMORY_MODES = ("auto", "arena", "streaming")
@@ -45,7 +45,7 @@ PACES = (
 )
 SLACKS = (0, 512, 2048)  # bytes that a window may be larger for calls of full length (streaming.Segment)
 MAX_TICKS = 512  # of one segment; below this the search stays quick and the tables short
-_REACH = 24  # steps looked at before and after the one that needs the most memory
+_REACH = 16  # steps looked at before and after the one that needs the most memory
 _PART_CALL = 0.6  # of a whole call's cycles: a call for fewer rows than usual
 _CALL_CYCLES = 45  # of a streamed call beyond the kernel's own: progress, pointers, the call; counted on emitted code
 _MOVE_CYCLES = 0.6  # per byte that slides: two words each way in an LDM/STM pair, and the loop
@@ -89,6 +89,7 @@ class Scheduler:
         self.program, self.target, self.portable = program, target, portable
         self._lowered: dict[tuple[str, int], Lowered] = {}
         self._segments: dict[tuple[int, int, int, int], Segment | None] = {}
+        self._flows: dict[tuple[int, int], Flow] = {}
         self._estimates: dict[tuple[tuple[int, int, int, int], ...], tuple[int, int]] = {}
         self._steps = {step.name: step for step in program.steps}
         self._frugal: frozenset[str] = frozenset()
@@ -149,8 +150,11 @@ class Scheduler:
         """A segment of this program (`streaming.plan_segment`)."""
         key = first, last, pace, slack_bytes
         if key not in self._segments:
+            if (first, last) not in self._flows:
+                self._flows[first, last] = Flow(self.program, self._shared, first, last)
+            flow, in_place = self._flows[first, last], self._may_write_in_place
             self._segments[key] = plan_segment(
-                self.program, self._shared, first, last, pace, slack_bytes, self._may_write_in_place
+                self.program, self._shared, first, last, pace, slack_bytes, in_place, flow
             )
         return self._segments[key]
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 
 from edgeprune.codegen.kernel import find_area
@@ -103,11 +104,13 @@ def plan_segment(
     pace: int,
     slack_bytes: int = 0,
     may_write_in_place: Callable[[Step, int], bool] = lambda _step, _rows: False,
+    flow: Flow | None = None,
 ) -> Segment | None:
     """Stream the steps `first`..`last` at `pace` rows of the last one; None where that cannot be.
 
     shared: buffer -> the buffer whose memory it takes (memory.share_in_place). may_write_in_place: whether a step's
     kernel, asked for so many rows at a time, may write over input rows that are done with (Lowered.in_place_rows).
+    flow: that of these steps, for one who plans them at many paces.
     """
     steps = program.steps[first : last + 1]
     row_windows: dict[str, RowWindow] = {}
@@ -116,8 +119,8 @@ def plan_segment(
         if window is None or (is_row_reduction(program.graph, step.op) and step is not steps[-1]):
             return None
         row_windows[step.name] = window
-    flow = _Flow(program, shared, first, last)
-    if not flow.keeps_rows():
+    flow = flow or Flow(program, shared, first, last)
+    if not flow.keeps_rows:
         return None
     ticks = -(-count_step_rows(program, steps[-1]) // pace)
     progress = _find_progress(program, flow, row_windows, pace, ticks, slack_bytes)
@@ -152,11 +155,12 @@ def _count_calls(progress: Progress, ticks: int, rows_per_call: int) -> int:
     return sum(-(-(after - before) // rows_per_call) for before, after in itertools.pairwise(made))
 
 
-class _Flow:
+class Flow:
     """Who writes and reads which buffer in a run of steps, and which buffers live in it alone."""
 
     def __init__(self, program: Program, shared: Mapping[str, str], first: int, last: int) -> None:
         self.program, self.shared = program, shared
+        self._feeds: dict[tuple[str, str], bool] = {}
         self.steps = program.steps[first : last + 1]
         outside = (*program.steps[:first], *program.steps[last + 1 :])
         used_outside = {self.root(name) for step in outside for name in (*step.inputs, step.output)}
@@ -181,12 +185,16 @@ class _Flow:
 
     def feeds(self, writer: Step, reader: Step) -> bool:
         """Whether a step reads bytes that another writes: one buffer may hold several tensors."""
-        written = self._find_bytes(writer.output)
-        return any(
-            self.root(name) == self.root(writer.output) and have_overlap(written, self._find_bytes(name))
-            for name in reader.inputs
-        )
+        key = writer.name, reader.name
+        if key not in self._feeds:
+            written = self._find_bytes(writer.output)
+            self._feeds[key] = any(
+                self.root(name) == self.root(writer.output) and have_overlap(written, self._find_bytes(name))
+                for name in reader.inputs
+            )
+        return self._feeds[key]
 
+    @cached_property
     def keeps_rows(self) -> bool:
         """Whether row r of what a step reads is row r of what an earlier one wrote: no concat or slice of rows."""
         return all(
@@ -233,7 +241,7 @@ def have_overlap(first: range, second: range) -> bool:
 
 
 def _find_progress(
-    program: Program, flow: _Flow, row_windows: Mapping[str, RowWindow], pace: int, ticks: int, slack_bytes: int
+    program: Program, flow: Flow, row_windows: Mapping[str, RowWindow], pace: int, ticks: int, slack_bytes: int
 ) -> dict[str, Progress] | None:
     """Each step's progress, from the last step backwards; None where branches run at different paces."""
     steps = flow.steps
@@ -269,7 +277,7 @@ def _find_progress(
 
 def _size_windows(
     program: Program,
-    flow: _Flow,
+    flow: Flow,
     row_windows: Mapping[str, RowWindow],
     progress: Mapping[str, Progress],
     ticks: int,
@@ -300,7 +308,7 @@ def _size_windows(
 
 
 def _fits_inside(
-    program: Program, flow: _Flow, windows: Mapping[str, Window], row_windows: Mapping[str, RowWindow], step: Step
+    program: Program, flow: Flow, windows: Mapping[str, Window], row_windows: Mapping[str, RowWindow], step: Step
 ) -> bool:
     """Whether the output rows, gone by the end of the tick, have the form of the input rows that are done with."""
     x, y = (program.places[name] for name in (step.inputs[0], step.output))
@@ -316,7 +324,7 @@ def _fits_inside(
     return alone and same and target.is_transient and not source.is_transient
 
 
-def _find_anchored(flow: _Flow, anchors: Mapping[str, int], window: Window) -> str | None:
+def _find_anchored(flow: Flow, anchors: Mapping[str, int], window: Window) -> str | None:
     """The anchored window that a window's writer reads, if it has been given one."""
     writer = next(step for step in flow.steps if step.name == window.writers[0])
     root = flow.root(writer.inputs[0])
@@ -326,7 +334,7 @@ def _find_anchored(flow: _Flow, anchors: Mapping[str, int], window: Window) -> s
 def check_segment(program: Program, shared: Mapping[str, str], segment: Segment) -> None:
     """Go through all ticks and see that each row is there when it is read; raises AssertionError (a fault of ours)."""
     steps: Sequence[Step] = program.steps[segment.first : segment.last + 1]
-    flow = _Flow(program, shared, segment.first, segment.last)
+    flow = Flow(program, shared, segment.first, segment.last)
     for tick in range(segment.ticks):
         for step in steps:
             made = segment.progress[step.name].rows(tick, segment.ticks)
