@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +232,7 @@ def format_layers(layers: list[dict[str, Any]]) -> str:
     return format_table(head, lines)
 
 
-def format_table(head: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
+def format_table(head: tuple[str, ...], lines: Sequence[tuple[str, ...]]) -> str:
     """A Markdown table."""
     rows = [head, tuple("---" for _ in head), *lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -51,7 +51,7 @@ def test_bad_input() -> None:
     model = make_models()["LiteRT int8"]
     with pytest.raises(InputError, match="runs 0"):
         measure_host_latency("x", model, SAMPLE, runs=0)
-    with pytest.raises(InputError, match="do not fit the model.s input"):
+    with pytest.raises(InputError, match="do not fit the model"):
         measure_host_latency("x", model, SAMPLE[:, :-1])
     with pytest.raises(UnsupportedModelError, match="refuses"):
         measure_host_latency("x", b"no model at all", SAMPLE)
