@@ -2,7 +2,8 @@
 
     static EP_LAYER void layer_conv1(const ep_call *call) { ep_conv_2d(&op_conv1, call); }
     ...
-    layer_conv1(&(ep_call){.x = input, .y = arena + 64, .scratch = arena + 4544, .y_rows = 140});
+    call = (ep_call){.x = input, .y = memory + 64, .scratch = memory + 4544, .y_rows = 140};
+    layer_conv1(&call);
 
 A layer's function has its name in the ELF file, which is how the emulator counts its instructions.
 """
@@ -102,11 +103,17 @@ def _emit_run(schedule: Schedule) -> str:
             body.append(f"    run_segment_{number}(input, output, memory);\n")
         else:
             body.append(_emit_whole_call(schedule, unit))
-    uses_input = f"{''.join(body)}"
-    unused = "" if "input" in uses_input else "    (void)input;\n"
+    text = "".join(body)
+    # one for all calls: compilers give each of many its own place on the stack
+    declared = "    ep_call call;\n" if "(&call)" in text else ""
+    unused = "" if "input" in text else "    (void)input;\n"
     return (
         "int edgeprune_model_run(const int8_t *input, int8_t *output, void *arena)\n{\n"
-        "    int8_t *const memory = arena;\n    (void)memory;\n" + unused + "".join(body) + "    return 0;\n}\n"
+        "    int8_t *const memory = arena;\n    (void)memory;\n"
+        + declared
+        + unused
+        + "".join(body)
+        + "    return 0;\n}\n"
     )
 
 
@@ -122,7 +129,7 @@ def _emit_whole_call(schedule: Schedule, unit: Unit) -> str:
 
 
 def _emit_call(step: Step, fields: Iterable[str], indent: str) -> str:
-    return f"{indent}{LAYER_PREFIX}{step.name}(&(ep_call){{{', '.join(fields)}}});\n"
+    return f"{indent}call = (ep_call){{{', '.join(fields)}}};\n{indent}{LAYER_PREFIX}{step.name}(&call);\n"
 
 
 def _point_at_workspace(schedule: Schedule, step: Step) -> list[str]:
@@ -178,6 +185,7 @@ def _emit_segment(schedule: Schedule, number: int, segment: Segment) -> str:
         "    (void)input;",
         "    (void)output;",
         "    (void)memory;",
+        "    ep_call call;",
         *(f"    int32_t made_{step.name} = 0;" for step in steps),
         *(
             f"    int32_t first_{index} = {-(window.anchor or 0)};"

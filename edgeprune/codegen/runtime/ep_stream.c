@@ -8,19 +8,24 @@ int32_t ep_slide(int8_t *window, int32_t row_bytes, int32_t first, int32_t keep,
     }
     const int8_t *from = window + (keep - first) * row_bytes;
     int32_t bytes = (made - keep) * row_bytes;
-#if defined(__ARM_FEATURE_UNALIGNED)
-    for (; bytes >= 16; bytes -= 16, from += 16, window += 16) { /* downwards: what is read is not yet written */
-        uint32_t a, b, c, d;
-        __builtin_memcpy(&a, from, 4);
-        __builtin_memcpy(&b, from + 4, 4);
-        __builtin_memcpy(&c, from + 8, 4);
-        __builtin_memcpy(&d, from + 12, 4);
-        __builtin_memcpy(window, &a, 4);
-        __builtin_memcpy(window + 4, &b, 4);
-        __builtin_memcpy(window + 8, &c, 4);
-        __builtin_memcpy(window + 12, &d, 4);
+#if defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB >= 2
+    if ((((uintptr_t)from | (uintptr_t)window) & 3u) == 0) {
+        for (; bytes >= 32; bytes -= 32) { /* downwards: what is read is not yet written */
+            __asm__ volatile("ldmia %0!, {r3, r4, r5, r6, r8, r9, r10, r12}\n\t"
+                             "stmia %1!, {r3, r4, r5, r6, r8, r9, r10, r12}"
+                             : "+r"(from), "+r"(window)
+                             :
+                             : "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r12", "memory");
+        }
     }
 #endif
+    EP_NO_UNROLL
+    for (; bytes >= 4; bytes -= 4, from += 4, window += 4) { /* bytes where a core cannot load words at any address */
+        uint32_t word;
+        __builtin_memcpy(&word, from, 4);
+        __builtin_memcpy(window, &word, 4);
+    }
+    EP_NO_UNROLL
     while (bytes-- > 0) {
         *window++ = *from++;
     }
