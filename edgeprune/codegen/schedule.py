@@ -28,7 +28,7 @@ MEMORY_MODES = ("auto", "arena", "streaming")
 class Limit:
     """What a memory mode may cost. cycles: at most, of the whole-map program's modelled ones.
 
-    weight: of the schedules within that, the one with the least RAM x cycles ** weight is taken: 0 is the least RAM,
+    weight: of the schedules within that, the one with the least RAM x cycles ** weight is taken;
     with 1.2 a tenth more time must save a little more than a tenth of the RAM.
     """
 
@@ -36,7 +36,7 @@ class Limit:
     weight: float
 
 
-LIMITS = {"auto": Limit(1.07, 0), "streaming": Limit(1.22, 1.2)}
+LIMITS = {"auto": Limit(1.07, 1.2), "streaming": Limit(1.22, 1.2)}
 _FIXED_BYTES = 1024  # RAM beside the arena: stack, input, output; so that the last bytes of a small arena count little
 # rows of a segment's last step in each tick; kernels like multiples of 2, 4 and 6, and one less than those
 PACES = (
