@@ -28,9 +28,9 @@ $(VENV)/.installed: requirements.lock requirements-tflite-micro.lock pyproject.t
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: install ## Train a small LITE net, compile it for a Cortex-M, show the report's figures
+demo: install ## Train a small LITE net, compile it for a Cortex-M4 board, run and measure its firmware
 	$(BIN)/edgeprune train --arch lite --data calibration_data/ItalyPowerDemand.npz --epochs 300 --output build/demo/model.pt
-	$(BIN)/edgeprune compile build/demo/model.pt --target cortex-m
+	$(BIN)/edgeprune compile build/demo/model.pt --target nucleo-l4r5zi
 
 test: install ## Run the default tests (a few minutes)
 	$(BIN)/pytest -q -n 2 --durations=15 -m "not slow"
