@@ -198,7 +198,8 @@ def list_firmware(document: Document) -> Table | None:
         rows.append(("instructions", f"{measured['instructions']:,}", "of one inference, counted", run))
     if measured["cycles"] is not None:
         model = f"modelled, {measured['cycle_model']['status']}"
-        rows.append(("cycles", f"{measured['cycles']:,}", "of one inference, no flash wait states", model))
+        caveat = f"of one inference, no flash wait states; {measured['cycle_model']['note']}"
+        rows.append(("cycles", f"{measured['cycles']:,}", caveat, model))
     return Table(f"Firmware, built with {measured['toolchain']}", ("", "", "of what", "how"), tuple(rows), (0, 2, 3))
 
 

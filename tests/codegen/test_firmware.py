@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -95,3 +99,17 @@ def test_an_op_without_a_kernel_is_refused_by_name() -> None:
     graph = make_random_graph(0, float_edges=True)
     with pytest.raises(UnsupportedModelError, match="float32"):
         generate_firmware(graph, load_target("cortex-m4"))
+
+
+def test_the_folder_builds_with_its_own_makefile(tmp_path: Path) -> None:
+    """All of it, self-test, normalization and example too, with warnings as errors."""
+    if shutil.which("arm-none-eabi-gcc") is None:
+        pytest.skip("arm-none-eabi-gcc is not installed")
+    for name, text in generate_firmware(make_int8_network("lite"), load_target("cortex-m4")).files.items():
+        (tmp_path / name).write_text(text)
+    flags = "CFLAGS=-std=c99 -Os -Wall -Wextra -Werror"
+    built = subprocess.run(
+        ["make", flags, "all", "main.c.o"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert built.returncode == 0, built.stderr
+    assert (tmp_path / "libedgeprune_model.a").stat().st_size > 10_000
