@@ -1,6 +1,6 @@
 """edgeprune: from a trained PyTorch CNN and its dataset to pruned, quantized, verified and measured edge artifacts.
 
-    load -> prune (+ retrain) -> export -> quantize -> lower -> measure -> report
+    load -> prune (+ retrain) -> export -> quantize -> lower -> codegen -> measure -> report
 
 Rooms, in the order the program passes through them (a room imports the foundation and rooms to its left only):
 
@@ -9,7 +9,8 @@ Rooms, in the order the program passes through them (a room imports the foundati
 - `export`    PyTorch -> simplified ONNX -> our `Graph` (NHWC)
 - `quantize`  observers, calibration, one set of quantization parameters, QDQ ONNX
 - `lower`     what a target supports, and the TFLite writer and reader
-- `measure`   MACs, parameters, bytes; latency, with the method it was got by
+- `codegen`   the int8 program as C firmware for Cortex-M: kernels, memory plan, row streaming
+- `measure`   MACs, parameters, bytes; latency; firmware built, emulated and counted; each with the method it was got by
 - `report`    tables, report.json, report.md, report.html, budgets, manifest
 
 Foundation: `graph`, `ops`, `reference` (what each op means), `fixedpoint`, `executors`, `parity`, `metrics`, `target`,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from edgeprune.codegen.kernel import Constant, Lowered, find_area
+from edgeprune.codegen.kernel import find_area
 from edgeprune.codegen.program import INPUT, OUTPUT, Step
 from edgeprune.codegen.render import list_headers, render_constant, render_parameters
 from edgeprune.codegen.rows import is_row_reduction
@@ -267,4 +267,4 @@ def _first_row(schedule: Schedule, segment: Segment, tensor: str) -> str | None:
     return f"first_{roots.index(root)}" if root in roots else None
 
 
-__all__ = ["LAYER_PREFIX", "Constant", "Lowered", "emit_model_c"]
+__all__ = ["LAYER_PREFIX", "emit_model_c"]
