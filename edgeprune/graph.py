@@ -210,6 +210,12 @@ def infer_output_shape(graph: Graph, op: Op) -> tuple[int, ...]:
         raise GraphError(f"{op.name} ({op.kind}): {error}") from error
 
 
+def count_op_macs(graph: Graph, op: Op) -> int:
+    """Multiply-accumulates of one op, by the table of ops."""
+    shapes = [graph.tensors[name].shape for name in op.inputs]
+    return OPS[op.kind].count_macs(op.attrs, shapes, graph.tensors[op.outputs[0]].shape)
+
+
 def cut_op(graph: Graph, index: int) -> Graph:
     """The one-op program of `graph.ops[index]`: its activations become inputs, its constants stay."""
     op = graph.ops[index]

@@ -28,9 +28,8 @@ from edgeprune.executors import (
     MicroExecutor,
     OnnxExecutor,
 )
-from edgeprune.graph import Graph, Op, Quant, Tensor, cut_op
+from edgeprune.graph import Graph, Op, Quant, Tensor, count_op_macs, cut_op
 from edgeprune.layout import from_nhwc
-from edgeprune.ops import OPS
 from edgeprune.progress import SILENT, Progress
 from edgeprune.reference import dequantize_values, quantize_values, run_graph
 
@@ -364,9 +363,7 @@ def count_affordable_samples(graph: Graph, available: int, most_macs: int) -> in
     """
     macs = 0
     for op in graph.ops:
-        shapes = [graph.tensors[name].shape for name in op.inputs]
-        output = graph.tensors[op.outputs[0]]
-        macs += OPS[op.kind].count_macs(op.attrs, shapes, output.shape) + 10 * output.element_count
+        macs += count_op_macs(graph, op) + 10 * graph.tensors[op.outputs[0]].element_count
     return int(np.clip(most_macs // max(macs, 1), 1, available))
 
 

@@ -18,7 +18,7 @@ from edgeprune.codegen.render import list_headers, render_constant, render_param
 from edgeprune.codegen.rows import is_row_reduction
 from edgeprune.codegen.schedule import Schedule, Unit
 from edgeprune.codegen.streaming import Segment, count_step_rows
-from edgeprune.ops import OPS
+from edgeprune.graph import count_op_macs
 
 LAYER_PREFIX = "layer_"
 _LAYER_ATTRIBUTE = """\
@@ -83,10 +83,9 @@ def _emit_layer(schedule: Schedule, step: Step) -> str:
 
 def _describe(schedule: Schedule, step: Step) -> str:
     graph = schedule.program.graph
-    tensors = [graph.tensors[name] for name in step.op.inputs]
     shapes = " + ".join(_format_shape(graph.tensors[name].shape) for name in step.inputs)
     output = graph.tensors[step.output]
-    macs = OPS[step.op.kind].count_macs(step.op.attrs, [tensor.shape for tensor in tensors], output.shape)
+    macs = count_op_macs(graph, step.op)
     text = f"{step.op.name}: {step.op.kind} {shapes} -> {_format_shape(output.shape)}"
     text += f"; {macs:,} MACs" if macs else ""
     return f"{text}; {schedule.lowered[step.name].kernel}".replace("*/", "* /")

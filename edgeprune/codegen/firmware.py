@@ -17,8 +17,7 @@ from edgeprune.codegen.folder import FolderContent, render_folder
 from edgeprune.codegen.program import INPUT, OUTPUT, make_program
 from edgeprune.codegen.schedule import MEMORY_MODES, Schedule, Scheduler, make_schedule
 from edgeprune.codegen.upright import stand_up
-from edgeprune.graph import Graph
-from edgeprune.ops import OPS
+from edgeprune.graph import Graph, count_op_macs
 from edgeprune.target import Target
 
 _INCLUDE = re.compile(r'^\s*#include "([^"]+)"', re.MULTILINE)
@@ -173,15 +172,8 @@ def _list_layers(schedule: Schedule) -> tuple[Layer, ...]:
             LAYER_PREFIX + step.name,
             step.op.kind,
             schedule.lowered[step.name].kernel,
-            _count_macs(schedule, step.op.name),
+            count_op_macs(schedule.program.graph, step.op),
             schedule.lowered[step.name].cycles,
         )
         for step in schedule.program.steps
     )
-
-
-def _count_macs(schedule: Schedule, name: str) -> int:
-    graph = schedule.program.graph
-    op = next(op for op in graph.ops if op.name == name)
-    shapes = [graph.tensors[tensor].shape for tensor in op.inputs]
-    return OPS[op.kind].count_macs(op.attrs, shapes, graph.tensors[op.outputs[0]].shape)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jinja2
@@ -11,19 +10,11 @@ import numpy as np
 from edgeprune import __version__
 from edgeprune.artifacts import Normalization
 from edgeprune.codegen.kernel import find_area
+from edgeprune.gcc_flags import list_gcc_flags
 from edgeprune.graph import Graph
 from edgeprune.reference import run_graph
 from edgeprune.target import Target
 
-# What gcc is told about a core; a Target's `core` is the key (GCC manual, "ARM Options").
-GCC_FLAGS: Mapping[str, str] = {
-    "cortex-m0plus": "-mcpu=cortex-m0plus -mthumb -mfloat-abi=soft",
-    "cortex-m3": "-mcpu=cortex-m3 -mthumb -mfloat-abi=soft",
-    "cortex-m4": "-mcpu=cortex-m4 -mthumb -mfloat-abi=hard -mfpu=fpv4-sp-d16",
-    "cortex-m7": "-mcpu=cortex-m7 -mthumb -mfloat-abi=hard -mfpu=fpv5-sp-d16",
-    "cortex-m33": "-mcpu=cortex-m33 -mthumb -mfloat-abi=hard -mfpu=fpv5-sp-d16",
-    "cortex-m55": "-mcpu=cortex-m55 -mthumb -mfloat-abi=hard",
-}
 _TEMPLATES = (
     "model.h",
     "model_normalize.c",
@@ -124,7 +115,7 @@ def _describe_model(content: FolderContent) -> dict[str, object]:
         "layout": f"{ports[0]['shape']}{ports[0]['layout']}",
         "sources": content.sources,
         "has_assembly": any(source.endswith(".S") for source in content.sources),
-        "gcc_flags": GCC_FLAGS[content.target.core],
+        "gcc_flags": " ".join(list_gcc_flags(content.target)),
     }
 
 
@@ -199,4 +190,4 @@ def _format_values(values: np.ndarray) -> str:
     return "\n".join("    " + ", ".join(flat[at : at + 24]) + "," for at in range(0, len(flat), 24))
 
 
-__all__ = ["GCC_FLAGS", "FolderContent", "MeasuredSizes", "quote_c_string", "render_folder", "render_readme"]
+__all__ = ["FolderContent", "MeasuredSizes", "quote_c_string", "render_folder", "render_readme"]

@@ -16,12 +16,11 @@ import numpy as np
 
 from edgeprune.errors import InputError, UnsupportedModelError
 from edgeprune.fixedpoint import FixedPointError
-from edgeprune.graph import Graph, GraphError, Op, Quant, Tensor, remove_unused_tensors
+from edgeprune.graph import Graph, GraphError, Op, Quant, Tensor, count_op_macs, remove_unused_tensors
 from edgeprune.lower.operand_rules import WEIGHTED_KINDS, WINDOWED_KINDS
 from edgeprune.lower.tflite_edges import strip_edges
 from edgeprune.lower.tflite_file import parse_tflite
 from edgeprune.lower.tflite_reader import read_records
-from edgeprune.ops import OPS
 from edgeprune.reference import run_graph, run_op
 
 Result = TypeVar("Result")
@@ -125,8 +124,7 @@ def check_sizes(graph: Graph) -> None:
                 )
         if op.kind in WINDOWED_KINDS:
             _check_window(op, graph)
-        shapes = [graph.tensors[name].shape for name in op.inputs]
-        macs += OPS[op.kind].count_macs(op.attrs, shapes, graph.tensors[op.outputs[0]].shape)
+        macs += count_op_macs(graph, op)
         if macs > MAX_MACS:
             raise UnsupportedModelError(
                 f"{op.name} ({op.kind}): up to here the network takes {macs:,} multiply-accumulates; allowed: "

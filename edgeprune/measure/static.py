@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeprune.graph import Graph
-from edgeprune.ops import OPS
+from edgeprune.graph import Graph, count_op_macs
 
 
 @dataclass(frozen=True)
@@ -74,14 +73,12 @@ def profile_graph(graph: Graph) -> Profile:
         constants = [name for name in dict.fromkeys(op.inputs) if graph.tensors[name].is_constant]
         new = [graph.tensors[name] for name in constants if name not in counted]
         counted.update(constants)
-        shapes = [graph.tensors[name].shape for name in op.inputs]
-        output_shape = graph.tensors[op.outputs[0]].shape
         layers.append(
             LayerProfile(
                 name=op.name,
                 kind=op.kind,
-                output_shape=output_shape,
-                macs=OPS[op.kind].count_macs(op.attrs, shapes, output_shape),
+                output_shape=graph.tensors[op.outputs[0]].shape,
+                macs=count_op_macs(graph, op),
                 parameters=sum(tensor.element_count for tensor in new),
                 weight_bytes=sum(tensor.byte_count for tensor in new),
                 live_bytes=live_bytes[index],

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from edgeprune.errors import EdgepruneError, InputError, MeasurementUnavailableError, UnsupportedModelError
+from edgeprune.gcc_flags import list_gcc_flags
 from edgeprune.target import Target
 
 RIG = ("rig.c", "rig_calls.S")
@@ -214,7 +215,7 @@ def _core_flags(toolchain: str, target: Target) -> tuple[str, ...]:
         raise UnsupportedModelError(
             f"target {target.name}: there is no firmware for the core {target.core}; allowed: {', '.join(_ZIG_CORES)}"
         )
-    return _zig_core_flags(target) if toolchain == "zig" else _gcc_core_flags(target)
+    return _zig_core_flags(target) if toolchain == "zig" else list_gcc_flags(target)
 
 
 # zig: core -> (its name, {fpu: the features that zig leaves out unless asked})
@@ -237,17 +238,3 @@ def _zig_core_flags(target: Target) -> tuple[str, ...]:
     if target.core == "cortex-m55" and target.mve:
         features += "+mve_fp" if fpu else "+mve"
     return ("-target", f"thumb-freestanding-eabi{'hf' if fpu else ''}", f"-mcpu={name}{features}")
-
-
-def _gcc_core_flags(target: Target) -> tuple[str, ...]:
-    has_fpu = target.fpu in _ZIG_CORES[target.core][1]
-    without = ""
-    if target.core == "cortex-m33" and not target.dsp:
-        without += "+nodsp"
-    if target.core == "cortex-m55" and not target.mve:
-        without += "+nomve"
-    if target.core in ("cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55") and not has_fpu:
-        without += "+nofp"
-    if target.core == "cortex-m7" and target.fpu == "single":
-        without += "+nofp.dp"
-    return (f"-mcpu={target.core}{without}", f"-mfloat-abi={'hard' if has_fpu else 'soft'}")
