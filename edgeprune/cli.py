@@ -211,7 +211,7 @@ def compile_command(
         str | None,
         typer.Option(
             rich_help_panel=FIRMWARE,
-            help="arena (whole maps), streaming (a few rows at a time), or auto: the least RAM for 10 % more time. "
+            help="arena (whole maps), streaming (a few rows at a time), or auto: the least RAM for 7 % more cycles. "
             "(default: auto)",
         ),
     ] = None,

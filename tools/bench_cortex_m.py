@@ -149,14 +149,19 @@ def compare(row: Mapping[str, Any], anchors: Mapping[str, Any]) -> dict[str, Any
             "flash_beyond_bytes",
             "flash_beyond_ratio",
             "board_megacycles",
+            "peer_instructions",
+            "peer_arena_bytes",
+            "peer_flash_bytes",
             "board_ratio",
         )
     )
     if peer is not None:
+        found["peer_instructions"], found["peer_arena_bytes"] = peer["instructions"], peer["arena_bytes"]
+        found["peer_flash_bytes"] = peer["flash_bytes_runtime"] + peer["model_bytes"]
         found["instructions_ratio"] = row["instructions"] / peer["instructions"]
         found["ram_ratio"] = row["ram_bytes"] / peer["arena_bytes"]
     if peer is not None and constants is not None:
-        theirs = peer["flash_bytes_runtime"] + peer["model_bytes"] - constants
+        theirs = found["peer_flash_bytes"] - constants
         found["flash_beyond_bytes"] = row["flash_bytes"] - constants
         found["flash_beyond_ratio"] = found["flash_beyond_bytes"] / theirs
     board = BOARD_NAMES.get(row["model"])
@@ -183,6 +188,7 @@ def format_rows(rows: list[dict[str, Any]]) -> str:
             "RAM",
         ),
         *("LSB", "instr. vs TFLM", "RAM vs TFLM arena", "flash beyond vs TFLM", "cycles x1.10/1.25 vs best board"),
+        *("TFLM: instructions", "arena", "flash", "best board, Mcycles"),
     )
     lines = []
     for row in rows:
@@ -202,6 +208,10 @@ def format_rows(rows: list[dict[str, Any]]) -> str:
                 *(
                     "" if row[name] is None else f"{row[name]:.3f}"
                     for name in ("instructions_ratio", "ram_ratio", "flash_beyond_ratio", "board_ratio")
+                ),
+                *(
+                    "" if row[name] is None else f"{row[name]:,}"
+                    for name in ("peer_instructions", "peer_arena_bytes", "peer_flash_bytes", "board_megacycles")
                 ),
             )
         )

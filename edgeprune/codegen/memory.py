@@ -21,7 +21,7 @@ _SHUFFLES = 64  # further orders tried where the greedy ones miss the lower boun
 
 @dataclass(frozen=True)
 class Buffer:
-    """Memory that is needed from unit `first` to unit `last` of the program, both included."""
+    """Memory that is needed from step `first` to step `last` of the program, both included."""
 
     name: str
     byte_count: int
@@ -58,11 +58,12 @@ def plan_arena(buffers: Sequence[Buffer]) -> Arena:
 
 def find_lower_bound(buffers: Sequence[Buffer]) -> int:
     """The most bytes alive at once."""
-    units = {item.first for item in buffers}
-    return max(
-        (sum(align(item.byte_count) for item in buffers if item.first <= unit <= item.last) for unit in units),
-        default=0,
-    )
+    return max((count_alive_bytes(buffers, step) for step in {item.first for item in buffers}), default=0)
+
+
+def count_alive_bytes(buffers: Sequence[Buffer], step: int) -> int:
+    """The bytes that are needed at a step, each buffer aligned."""
+    return sum(align(item.byte_count) for item in buffers if item.first <= step <= item.last)
 
 
 def align(byte_count: int) -> int:

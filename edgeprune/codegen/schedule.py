@@ -16,7 +16,15 @@ from dataclasses import dataclass, replace
 from edgeprune.codegen.frugal import find_frugal_steps
 from edgeprune.codegen.kernel import Call, Lowered
 from edgeprune.codegen.kernels import list_candidates, lower_call
-from edgeprune.codegen.memory import Arena, Buffer, align, find_lower_bound, plan_arena, share_in_place
+from edgeprune.codegen.memory import (
+    Arena,
+    Buffer,
+    align,
+    count_alive_bytes,
+    find_lower_bound,
+    plan_arena,
+    share_in_place,
+)
 from edgeprune.codegen.program import INPUT, OUTPUT, Program, Step
 from edgeprune.codegen.streaming import Flow, Segment, Window, check_segment, count_step_rows, plan_segment
 from edgeprune.target import Target
@@ -278,11 +286,7 @@ def _propose(scheduler: Scheduler, schedule: Schedule, segments: tuple[Segment, 
 
 def _find_peak(schedule: Schedule) -> Unit:
     """The unit with the step at which the most bytes are alive."""
-    alive = [
-        sum(align(buffer.byte_count) for buffer in schedule.buffers if buffer.first <= number <= buffer.last)
-        for number in range(len(schedule.program.steps))
-    ]
-    peak = alive.index(max(alive))
+    peak = max(range(len(schedule.program.steps)), key=lambda step: count_alive_bytes(schedule.buffers, step))
     return next(unit for unit in schedule.units if unit.first <= peak <= unit.last)
 
 
