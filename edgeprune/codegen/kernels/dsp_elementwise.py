@@ -18,6 +18,7 @@ import numpy as np
 
 from edgeprune.codegen.kernel import Call, Constant, Kernel, Lowered
 from edgeprune.codegen.kernels.dsp_elementwise_code import FRACTION_BITS, Form, build_elementwise_code
+from edgeprune.codegen.kernels.elementwise_operands import order_operands
 from edgeprune.codegen.requantize import find_output_range, get_scale, get_zero_point
 from edgeprune.fixedpoint import quantize_multiplier
 from edgeprune.graph import Op, Quant, Tensor
@@ -41,10 +42,10 @@ class DspElementwise(Kernel):
         if kind not in _CYCLES or not call.target.dsp or call.target.mve:
             return None
         first, second = call.inputs
-        a, b = (second, first) if first.is_constant else (first, second)
-        b_stride = _find_stride(call, b)
-        if a.is_constant or b_stride is None or a.shape != call.output.shape:
+        operands = order_operands(call)
+        if operands is None:
             return None
+        a, b, b_stride = operands
         found = _find_product(a, b, call) if kind == "mul" else _find_sum(first, second, call)
         if found is None:
             return None
@@ -75,14 +76,6 @@ class DspElementwise(Kernel):
             sources=("ep_dsp_elementwise.c",),
             in_place=(0,) if b.is_constant else (0, 1),
         )
-
-
-def _find_stride(call: Call, b: Tensor) -> int | None:
-    """Bytes between pixels of operand b: 0 for one pixel for all; None for shapes that are not handled."""
-    if b.shape == call.output.shape:
-        return call.y.channels if b.is_constant else call.x_strides[1]
-    is_pixel = b.is_constant and b.shape[-1:] == (call.y.channels,) and b.element_count == call.y.channels
-    return 0 if is_pixel else None
 
 
 def _find_product(a: Tensor, b: Tensor, call: Call) -> tuple[Form, tuple[int, ...]] | None:

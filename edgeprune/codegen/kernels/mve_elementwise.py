@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from edgeprune.codegen.assembly import AssemblyBuilder, at
 from edgeprune.codegen.kernel import Assembly, Call, Constant, Kernel, Lowered
+from edgeprune.codegen.kernels.elementwise_operands import order_operands
 from edgeprune.codegen.requantize import LARGEST_LEFT_SHIFT, find_output_range, get_scale, get_zero_point
 from edgeprune.fixedpoint import quantize_multiplier
 from edgeprune.graph import Tensor
@@ -22,18 +23,17 @@ class MveElementwise(Kernel):
     def lower(self, call: Call) -> Lowered | None:
         if not call.target.mve:
             return None
-        first, second = call.inputs
-        a, b = (second, first) if first.is_constant else (first, second)
-        b_stride = _find_stride(call, b)
-        if a.is_constant or b_stride is None or a.shape != call.output.shape:
+        operands = order_operands(call)
+        if operands is None:
             return None
+        a, b, b_stride = operands
         kind = call.op.kind
         factors = _find_factors(kind, a, b, call.output)
         if factors is None:
             return None
         act_min, act_max = find_output_range(call)
         zero_point = get_zero_point(call.output)
-        if kind == "sub" and first.is_constant:
+        if kind == "sub" and call.inputs[0].is_constant:
             kind = "sub_from"
         assembly = generate_elementwise(kind, factors, clamps_negatives=act_min >= zero_point)
         fields: dict[str, int | str] = {
@@ -70,14 +70,6 @@ class MveElementwise(Kernel):
             in_place=(0,) if b.is_constant else (0, 1),
             cycles=runs * 60 + -(-values // 4) * (14 if kind == "mul" else 25),
         )
-
-
-def _find_stride(call: Call, b: Tensor) -> int | None:
-    """Bytes between pixels of operand b: 0 for one pixel for all; None for shapes that are not handled."""
-    if b.shape == call.output.shape:
-        return b.shape[-1] if b.is_constant else call.x_strides[1]
-    is_pixel = b.is_constant and b.element_count == call.y.channels == b.shape[-1:][0] if b.shape else False
-    return 0 if is_pixel else None
 
 
 Factor = tuple[int, int]
