@@ -1,0 +1,23 @@
+"""The pruning methods: one small class each, in a file of its own beside its paper; names as in `method_table`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgeprune.method_table import METHODS as INFOS
+from edgeprune.method_table import check_options
+from edgeprune.prune.methods.base import Method, MethodResult
+
+METHODS: Mapping[str, type[Method]] = {}
+
+
+def make_method(name: str, retrain: str | None = None, **options: Any) -> Method:
+    """A method by its name in `method_table`; options not given take the table's defaults.
+
+    Raises InputError for an option that the method does not have, or a value that is not allowed.
+    """
+    return METHODS[name](retrain=retrain or INFOS[name].retrain[0], **check_options(name, options))
+
+
+__all__ = ["METHODS", "Method", "MethodResult", "make_method"]
