@@ -164,7 +164,7 @@ METHODS: Mapping[str, MethodInfo] = {
             "labels; activations that feed layers with weights",
             defaults={"start": "scratch", "sparsity_weight": 1e-5},
             retrain=("scratch", "finetune", "both", "none"),
-            recipes=dict.fromkeys(("scratch", "finetune", "both", "none"), {"epochs": 1500}),
+            recipes={mode: {"epochs": 1500} for mode in ("scratch", "finetune", "both", "none")},
             strength="sparsity_weight",
             strengths=(1e-6, 3e-6, 1e-5, 3e-5, 1e-4),
             refusals={
@@ -229,7 +229,8 @@ METHODS: Mapping[str, MethodInfo] = {
             "iterative magnitude pruning: the smallest weights become zeros (masks), the rest trains on",
             "Frankle and Carbin 2019, arXiv 1803.03635",
             "labels",
-            defaults={"step": 0.2, "iterations": 10, "step_epochs": 20, "scope": "layer", "rewind": "none", **_SCHEDULE},
+            defaults={"step": 0.2, "iterations": 10, "step_epochs": 20, "scope": "layer", "rewind": "none",
+                      **_SCHEDULE},
             retrain=("none", "finetune"),
             recipes={"finetune": _FINETUNING, "none": _FINETUNING},
             is_schedule=True,

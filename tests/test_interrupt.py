@@ -19,7 +19,7 @@ DATA = Path(__file__).parent.parent / "calibration_data" / "ItalyPowerDemand.npz
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_the_best_checkpoint_and_says_how_to_go_on(tmp_path: Path) -> None:
+def test_ctrl_c_leaves_a_checkpoint_and_the_next_run_goes_on(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = build_model("fcn", in_channels=1, classes=2)
     save_model(model, torch.zeros(2, 1, 24), tmp_path / "model.pt", normalization=Normalization("per_series"))
@@ -40,5 +40,10 @@ def test_ctrl_c_leaves_the_best_checkpoint_and_says_how_to_go_on(tmp_path: Path)
     assert "interrupted after" in errors
     (checkpoint,) = tmp_path.rglob("checkpoints/*.pt")
     assert checkpoint.name in errors
-    state = torch.load(checkpoint, weights_only=True)
-    model.load_state_dict(state)
+    again = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert again.stderr is not None
+        assert any("goes on after epoch" in line for line in again.stderr)
+    finally:
+        again.kill()
+        again.communicate()

@@ -1,22 +1,37 @@
-"""The best state of a training run: kept in memory, and written to disk so that an interruption loses nothing."""
+"""Trainings that can be cut off: what has been trained is on disk, and the same command goes on from there.
+
+A checkpoint's name holds a digest of all that decides the training (weights, data, settings, hook, versions). So it is
+only ever taken up by the same training, and a method that trains many times finds each of its trainings again: the
+finished ones give their result at once, the one under way goes on after its last whole epoch. The result is, to the
+bit, that of a training that nobody interrupted.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import io
+import pickle
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
+from edgeprune import __version__
 from edgeprune.disk import write_file_atomically
 from edgeprune.errors import EdgepruneError
+from edgeprune.prune.train_settings import TrainSettings
 
+# A copy of the state takes a small part of a second's work; writing it to disk is rarer.
+SECONDS_BETWEEN_COPIES = 1.0
 SECONDS_BETWEEN_WRITES = 30.0
 
 
 class TrainingInterruptedError(EdgepruneError):
-    """Ctrl-C while training. `checkpoint` is the file with the best state so far, or None."""
+    """Ctrl-C while training. `checkpoint` is the file that the same training goes on from, or None."""
 
     exit_code = 130  # what shells expect of a program that SIGINT ended: 128 + 2
 
@@ -26,45 +41,101 @@ class TrainingInterruptedError(EdgepruneError):
 
 
 class BestState:
-    """A copy of the best parameters and buffers seen, and the file they are written to (None: no file).
+    """A copy of the best parameters and buffers seen, and the epoch they are from, counted from 1 (0: none yet)."""
 
-    The file is a state_dict (`torch.save`), written whole or not at all, at most every 30 seconds.
-    """
-
-    def __init__(self, module: nn.Module, path: Path | None) -> None:
-        self._path = path
-        self._live = module.state_dict()  # these share storage with the module
-        self._best = {name: tensor.clone() for name, tensor in self._live.items()}
-        self._written_at = time.monotonic()
-        self._unwritten = False
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self.tensors: dict[str, Tensor] = {}
         self.epoch = 0
 
     def keep(self, epoch: int) -> None:
         """Take the module's present state as the best."""
-        for name, tensor in self._live.items():
-            self._best[name].copy_(tensor)
+        self.tensors = copy_state(self._module)
         self.epoch = epoch
-        self._unwritten = True
-        if self._path is not None and time.monotonic() - self._written_at > SECONDS_BETWEEN_WRITES:
-            self.write()
 
     def restore(self) -> None:
         """Put the best state back into the module."""
-        with torch.no_grad():
-            for name, tensor in self._live.items():
-                tensor.copy_(self._best[name])
+        self._module.load_state_dict(self.tensors)
+
+
+class CheckpointFile:
+    """The file of one training; `path` None: nothing is kept.
+
+    Every value in it is a tensor, a number, a text, or a list or dict of these: it is read without unpickling code.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._copy: dict[str, Any] | None = None
+        self._copied_at = self._written_at = time.monotonic()
+
+    def read(self) -> dict[str, Any] | None:
+        """What an earlier run left, or None. A file that cannot be read counts as none: it is trained again."""
+        if self._path is None or not self._path.is_file():
+            return None
+        try:
+            content = torch.load(self._path, weights_only=True)
+        except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError):  # cut off, or damaged
+            return None
+        return content if isinstance(content, dict) else None
+
+    def offer(self, capture: Callable[[], dict[str, Any]]) -> None:
+        """After each epoch: copy the state now and then, write it now and then."""
+        now = time.monotonic()
+        if self._path is None or (self._copy is not None and now - self._copied_at < SECONDS_BETWEEN_COPIES):
+            return
+        self._copy, self._copied_at = capture(), now
+        if now - self._written_at > SECONDS_BETWEEN_WRITES:
+            self.write()
 
     def write(self) -> Path | None:
-        """Write the best state if there is a newer one than the file's; gives back the file, None without one."""
-        if self._path is not None and self._unwritten:
-            save_checkpoint(self._best, self._path)
-            self._written_at = time.monotonic()
-            self._unwritten = False
-        return self._path if self.epoch else None
+        """Write the last copy; gives back the file, None where there is none."""
+        if self._path is None or self._copy is None:
+            return None
+        buffer = io.BytesIO()
+        torch.save(self._copy, buffer)
+        write_file_atomically(self._path, buffer.getvalue())
+        self._written_at = time.monotonic()
+        return self._path
+
+    def finish(self, content: dict[str, Any]) -> None:
+        """The training is done: the file now holds its result."""
+        if self._path is not None:
+            self._copy = content
+            self.write()
 
 
-def save_checkpoint(state: dict[str, Tensor], path: Path) -> None:
-    """Write a state_dict atomically; raises InputError if the disk does not take it."""
-    buffer = io.BytesIO()
-    torch.save({name: tensor.detach().cpu() for name, tensor in state.items()}, buffer)
-    write_file_atomically(path, buffer.getvalue())
+def copy_state(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, copied."""
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
+def name_checkpoint(
+    folder: Path | None,
+    title: str,
+    module: nn.Module,
+    arrays: Mapping[str, np.ndarray | None],
+    settings: TrainSettings,
+    described: str,
+) -> Path | None:
+    """The file of a training: its title and a digest of what decides it; None without a folder.
+
+    arrays: the samples and labels. described: what else decides it, in words.
+    """
+    if folder is None:
+        return None
+    digest = hashlib.sha256(f"{__version__}|{torch.__version__}|{settings}|{described}".encode())
+    digest.update((str(module.graph) if isinstance(module, fx.GraphModule) else str(module)).encode())
+    for name, parameter in module.named_parameters():
+        digest.update(f"{name}:{parameter.requires_grad};".encode())
+    for name, tensor in module.state_dict().items():
+        _digest_array(digest, name, tensor.detach().cpu().numpy())
+    for name, array in arrays.items():
+        if array is not None:
+            _digest_array(digest, name, array)
+    return folder / f"{title.replace(' ', '-').lower()}-{digest.hexdigest()[:16]}.pt"
+
+
+def _digest_array(digest: Any, name: str, array: np.ndarray) -> None:
+    digest.update(f"{name}:{array.dtype}{array.shape};".encode())
+    digest.update(np.ascontiguousarray(array).tobytes())

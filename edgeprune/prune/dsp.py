@@ -112,7 +112,7 @@ def run_dsp(
 
     module: a raised program. x_train, y_train: float32 (N, C, ...), integers (N,). x_val, y_val: for early stopping in
     retraining, if its settings ask for it. factory: draws new weights for a model whose layers cannot reset themselves.
-    checkpoints: folder for the best state of an interrupted training.
+    checkpoints: folder that an interrupted run goes on from.
 
     Raises UnsupportedModelError if nothing in the model can be observed or new weights cannot be drawn, and what
     `train_model` raises.
@@ -135,9 +135,9 @@ def run_dsp(
         x_train,
         y_train,
         settings.pretraining,
-        extra_loss=SparsityLoss(tensors, settings.strength, settings.tensor_weights),
+        hook=SparsityLoss(tensors, settings.strength, settings.tensor_weights),
         progress=progress,
-        checkpoint=checkpoints / "pretrained.pt" if checkpoints else None,
+        checkpoints=checkpoints,
         title="sparse pretraining",
     )
     activities = measure_activity(pretraining.module, tensors, x_train)
@@ -154,7 +154,7 @@ def run_dsp(
             x_val=x_val,
             y_val=y_val,
             progress=progress,
-            checkpoint=checkpoints / f"{title.replace(' ', '-')}.pt" if checkpoints else None,
+            checkpoints=checkpoints,
             title=title,
         )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,26 +12,12 @@ from torch import Tensor, nn
 
 from edgeprune.metrics import score_predictions
 from edgeprune.prune.devices import Device
+from edgeprune.prune.epoch_figures import Epoch
+from edgeprune.prune.hooks import TrainingHook
 from edgeprune.prune.inference import predict
-from edgeprune.prune.losses import ExtraLoss
 from edgeprune.prune.train_settings import TrainSettings
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # (logits, labels) -> mean over the batch
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """Figures of one epoch.
-
-    loss, accuracy: over the training samples, in train mode; the loss with its extra terms.
-    validation_loss, validation_metric: under early stopping, else None.
-    """
-
-    loss: float
-    accuracy: float
-    learning_rate: float
-    validation_loss: float | None = None
-    validation_metric: float | None = None
 
 
 def run_epoch(
@@ -39,7 +26,7 @@ def run_epoch(
     y: Tensor,
     optimizer: torch.optim.Optimizer,
     loss: Loss,
-    extra_loss: ExtraLoss | None,
+    hook: TrainingHook,
     batch_size: int,
     shuffler: torch.Generator,
     device: Device,
@@ -55,11 +42,14 @@ def run_epoch(
         outputs = network(*(part[batch] for part in inputs))
         logits, tensors = (outputs[0], outputs[1:]) if isinstance(outputs, (tuple, list)) else (outputs, ())
         value = loss(logits, labels)
-        if extra_loss is not None:
-            value = value + extra_loss.compute(dict(zip(extra_loss.observed, tensors, strict=True)))
+        extra = hook.compute_loss(dict(zip(hook.observed, tensors, strict=True)))
+        if extra is not None:
+            value = value + extra
         optimizer.zero_grad()
         device.backward(value)
+        hook.adjust_gradients()
         optimizer.step()
+        hook.adjust_parameters()
         total += value.detach() * len(batch)
         hits += (logits.detach().argmax(dim=1) == labels).sum()
     return float(total) / len(y), float(hits) / len(y)
@@ -109,6 +99,15 @@ class Judge:
         if self.improved:
             self._best = rank
         return epoch
+
+    def get_state(self) -> dict[str, Any]:
+        """What a resumed training needs."""
+        return {"best": None if self._best is None else list(self._best), "epochs_since_best": self.epochs_since_best}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `get_state` gave."""
+        self._best = None if state["best"] is None else (state["best"][0], state["best"][1])
+        self.epochs_since_best = state["epochs_since_best"]
 
 
 def describe(epoch: Epoch, settings: TrainSettings) -> dict[str, float | str]:

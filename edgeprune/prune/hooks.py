@@ -86,7 +86,8 @@ class HookChain(TrainingHook):
             hook.adjust_parameters()
 
     def end_epoch(self, epoch: Epoch) -> bool:
-        return any([hook.end_epoch(epoch) for hook in self._hooks])  # a list: each hook sees every epoch
+        answers = [hook.end_epoch(epoch) for hook in self._hooks]  # each hook sees every epoch
+        return any(answers)
 
     def get_figures(self) -> dict[str, float | str]:
         return {name: value for hook in self._hooks for name, value in hook.get_figures().items()}

@@ -1,26 +1,10 @@
-"""What training minimises: cross-entropy, and whatever a method adds to it."""
+"""What training minimises: cross-entropy, its classes weighed; what a method adds is in its `hooks.TrainingHook`."""
 
 from __future__ import annotations
-
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
-
-
-class ExtraLoss(ABC):
-    """A term that a method adds to the classification loss, computed from tensors inside the network.
-
-    observed: names of the nodes whose tensors it reads.
-    """
-
-    observed: tuple[str, ...] = ()
-
-    @abstractmethod
-    def compute(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """The term for one batch, a scalar; `tensors` holds the observed nodes' values by name."""
 
 
 def balance_classes(y: np.ndarray, classes: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from edgeprune.errors import InputError
-from edgeprune.prune.losses import ExtraLoss
+from edgeprune.prune.hooks import TrainingHook
 from edgeprune.prune.observed import ObservedTensor
 from edgeprune.prune.program_views import view_nodes
 from edgeprune.prune.units import ChannelUnits, guard_units
@@ -23,7 +23,7 @@ def norm_channels(feature_map: Tensor) -> Tensor:
     return torch.linalg.vector_norm(feature_map.flatten(2), dim=2)
 
 
-class SparsityLoss(ExtraLoss):
+class SparsityLoss(TrainingHook):
     """lambda * sum over tensors l of w_l * sum_i sum_c ||F_l[i, c, :]||_2, equations 1 and 2.
 
     Summed, not averaged, over the batch's samples i; channels c that cannot be removed (frozen filters) are left out.
@@ -46,12 +46,16 @@ class SparsityLoss(ExtraLoss):
             for tensor, weight in zip(tensors, weights, strict=True)
         ]
 
-    def compute(self, tensors: Mapping[str, Tensor]) -> Tensor:
+    def compute_loss(self, tensors: Mapping[str, Tensor]) -> Tensor:
         terms = []
         for node, learnable, weight in self._terms:
             norms = norm_channels(tensors[node])
             terms.append(weight * norms.index_select(1, learnable.to(norms.device)).sum())
         return self._strength * torch.stack(terms).sum()
+
+    def describe(self) -> str:
+        terms = [(node, learnable.tolist(), weight) for node, learnable, weight in self._terms]
+        return f"DSP sparsity {self._strength} {terms}"
 
 
 @dataclass(frozen=True, eq=False)

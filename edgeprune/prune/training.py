@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -26,15 +27,24 @@ from torch.nn import functional
 from edgeprune.errors import InputError, UnsupportedModelError
 from edgeprune.progress import SILENT, Progress
 from edgeprune.prune.batchnorm import recalibrate_batchnorm
-from edgeprune.prune.checkpoint import BestState, TrainingInterruptedError
+from edgeprune.prune.checkpoint import (
+    BestState,
+    CheckpointFile,
+    TrainingInterruptedError,
+    copy_state,
+    name_checkpoint,
+)
 from edgeprune.prune.devices import Device, limit_threads, open_device
-from edgeprune.prune.epochs import Epoch, Judge, Loss, describe, run_epoch
+from edgeprune.prune.epoch_figures import Epoch
+from edgeprune.prune.epochs import Judge, Loss, describe, run_epoch
 from edgeprune.prune.fast_training import fast_depthwise
 from edgeprune.prune.frozen_prefix import cut_frozen_prefix
+from edgeprune.prune.hooks import TrainingHook
 from edgeprune.prune.inference import predict
-from edgeprune.prune.losses import ExtraLoss, balance_classes
+from edgeprune.prune.losses import balance_classes
 from edgeprune.prune.program_views import HEADS, WAY_OUT, find_head, view_nodes
 from edgeprune.prune.train_settings import TrainSettings
+from edgeprune.prune.training_state import TrainingState
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -44,7 +54,7 @@ class TrainResult(Generic[Module]):
     """A trained module in eval mode, on the CPU, its batch norms recalibrated, and how it came about.
 
     history: one entry per epoch. best_epoch: the one that the module's state is from, counted from 1.
-    stopped_by: "epochs", "early stopping" or "time limit".
+    stopped_by: "epochs", "early stopping", "time limit" or "the method" (a hook's rule).
     """
 
     module: Module
@@ -63,9 +73,9 @@ def train_model(
     x_val: np.ndarray | None = None,
     y_val: np.ndarray | None = None,
     loss: Loss | None = None,
-    extra_loss: ExtraLoss | None = None,
+    hook: TrainingHook | None = None,
     progress: Progress = SILENT,
-    checkpoint: Path | None = None,
+    checkpoints: Path | None = None,
     title: str = "train",
 ) -> TrainResult[Module]:
     """Train a copy of `module`; the module itself stays as it is.
@@ -74,8 +84,9 @@ def train_model(
         output is a softmax is trained on the softmax's input. Parameters with requires_grad False stay.
     x_train, y_train: float32 (N, C, ...) and integers (N,), classes counted from 0. x_val, y_val: for early stopping.
     loss: (logits, labels) -> mean over the batch; by default cross-entropy with the settings' class weights.
-    extra_loss: a term to add; needs a raised program.
-    checkpoint: file that keeps the best state_dict should the run be interrupted.
+    hook: what a method adds; one that observes inner tensors needs a raised program.
+    checkpoints: folder of trainings under way. The same training that was interrupted before goes on after its last
+        whole epoch, one that was finished is not repeated (see `checkpoint`); with a loss of one's own it starts anew.
 
     Raises UnsupportedModelError if the head is no classifier's, InputError if labels and head do not fit, if there are
     fewer than two samples, if nothing is trainable or if the loss stops being finite, TrainingInterruptedError on
@@ -85,9 +96,13 @@ def train_model(
     if settings.early_stopping != "none" and (x_val is None or y_val is None or not len(y_val)):
         raise InputError(f"early stopping on {settings.early_stopping} needs validation samples; there are none")
     started = time.monotonic()
+    hook = hook or TrainingHook()
+    arrays = {"x": x_train, "y": y_train, "x_val": x_val, "y_val": y_val}
+    folder = checkpoints if loss is None else None  # nothing says whether a loss of the caller's own is the same
+    file = CheckpointFile(name_checkpoint(folder, title, module, arrays, settings, hook.describe()))
     device = open_device(settings.device)
     module = copy.deepcopy(module).to(device.torch_device)
-    view = view_for_training(module, extra_loss.observed if extra_loss else ())
+    view = view_for_training(module, hook.observed)
     parameters = [parameter for parameter in view.parameters() if parameter.requires_grad]
     if not parameters:
         raise InputError("training: every parameter has requires_grad False; there is nothing to train")
@@ -97,17 +112,17 @@ def train_model(
     optimizer = make_optimizer(parameters, settings)
     network, stepper = device.set_up(core, optimizer)
     loss = loss or make_cross_entropy(y_train, classes, settings, device)
-    judge = Judge(settings, view, loss, x_val, y_val)
-    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimizer,
-        factor=settings.plateau_factor,
-        patience=settings.plateau_patience if settings.schedule == "plateau" else settings.epochs,
-        min_lr=min(settings.min_learning_rate, settings.learning_rate),  # else a low rate would be raised to it
+    state = TrainingState(
+        module=module,
+        optimizer=optimizer,
+        schedule=make_schedule(optimizer, settings),
+        judge=Judge(settings, view, loss, x_val, y_val),
+        hook=hook,
+        best=BestState(module),
+        shuffler=torch.Generator().manual_seed(settings.seed),
     )
-    best = BestState(module, checkpoint)
-    history: list[Epoch] = []
-    stopped_by = "epochs"
-    estimated = False
+    history = state.history
+    stopped_by = ""
     random_devices = [device.torch_device] if device.torch_device.type == "cuda" else []
     with (
         limit_threads(min(len(x), settings.batch_size) * x[0].numel()),
@@ -115,39 +130,67 @@ def train_model(
         progress.step(title, total=settings.epochs) as step,
     ):
         torch.manual_seed(settings.seed)
-        shuffler = torch.Generator().manual_seed(settings.seed)
+        hook.begin(module, optimizer)
+        earlier = file.read()
+        if earlier is not None and "result" in earlier:
+            return take_result(module, hook, earlier)
+        if earlier is not None:
+            state.restore(earlier)
+            progress.note(f"{title}: goes on after epoch {len(history)}, where an earlier run was interrupted")
+            step.advance(len(history))
+        seconds_before, epochs_before = state.seconds, len(history)
+        estimate_after = epochs_before + min(5, settings.epochs)
         try:
-            while len(history) < settings.epochs:
+            while not stopped_by:
                 learning_rate = optimizer.param_groups[0]["lr"]
                 with fast_depthwise(view):
                     view.train()
                     epoch_loss, accuracy = run_epoch(
-                        network, inputs, y, stepper, loss, extra_loss, settings.batch_size, shuffler, device
+                        network, inputs, y, stepper, loss, hook, settings.batch_size, state.shuffler, device
                     )
                 check_finite(epoch_loss, len(history) + 1, settings)
-                epoch = judge.judge(Epoch(epoch_loss, accuracy, learning_rate))
+                epoch = state.judge.judge(Epoch(epoch_loss, accuracy, learning_rate))
                 history.append(epoch)
-                if judge.improved:
-                    best.keep(len(history))
+                is_stopped_by_hook = hook.end_epoch(epoch)
+                if state.judge.improved or hook.keeps_last:
+                    state.best.keep(len(history))
                 if settings.schedule == "plateau":
-                    schedule.step(epoch.loss if epoch.validation_loss is None else epoch.validation_loss)
-                step.advance(1, **describe(epoch, settings))
+                    state.schedule.step(epoch.loss if epoch.validation_loss is None else epoch.validation_loss)
                 elapsed = time.monotonic() - started
-                if not estimated and (len(history) == min(5, settings.epochs) or elapsed > 2):
-                    progress.note(estimate_time(title, elapsed / len(history), settings))
-                    estimated = True
-                if judge.epochs_since_best >= settings.patience and settings.early_stopping != "none":
-                    stopped_by = "early stopping"
-                    break
-                if settings.time_limit_s is not None and elapsed > settings.time_limit_s:
-                    stopped_by = "time limit"
-                    break
+                state.seconds = seconds_before + elapsed
+                stopped_by = find_stop(state, settings, is_stopped_by_hook)
+                if not stopped_by:
+                    file.offer(state.capture)
+                step.advance(1, **describe(epoch, settings), **hook.get_figures())
+                if estimate_after and (len(history) == estimate_after or elapsed > 2):
+                    progress.note(estimate_time(title, elapsed / (len(history) - epochs_before), settings))
+                    estimate_after = 0
         except KeyboardInterrupt:
-            path = best.write()
-            raise TrainingInterruptedError(explain_interruption(title, history, best, path, settings), path) from None
-    best.restore()
+            path = file.write()
+            raise TrainingInterruptedError(explain_interruption(title, len(history), path, settings), path) from None
+    state.best.restore()
     module = recalibrate_batchnorm(module.eval(), x_train).cpu()
-    return TrainResult(module, tuple(history), best.epoch, stopped_by, time.monotonic() - started)
+    file.finish({**state.capture(), "result": copy_state(module), "stopped_by": stopped_by})
+    return TrainResult(module, tuple(history), state.best.epoch, stopped_by, state.seconds)
+
+
+def take_result(module: Module, hook: TrainingHook, earlier: Mapping[str, Any]) -> TrainResult[Module]:
+    """What the same training gave before: `module`, whose hook has begun, with the weights of that result."""
+    hook.set_state(earlier["hook"])
+    module.load_state_dict(earlier["result"])
+    history = tuple(Epoch(*row) for row in earlier["history"])
+    return TrainResult(module.eval().cpu(), history, earlier["best_epoch"], earlier["stopped_by"], earlier["seconds"])
+
+
+def find_stop(state: TrainingState, settings: TrainSettings, is_stopped_by_hook: bool) -> str:
+    """Why the training ends after this epoch, as TrainResult.stopped_by; empty if it goes on."""
+    if is_stopped_by_hook:
+        return "the method"
+    if state.judge.epochs_since_best >= settings.patience and settings.early_stopping != "none":
+        return "early stopping"
+    if settings.time_limit_s is not None and state.seconds > settings.time_limit_s:
+        return "time limit"
+    return "epochs" if len(state.history) >= settings.epochs else ""
 
 
 def check_classifier(module: nn.Module, x: np.ndarray, y: np.ndarray, *, classes: int | None = None) -> int:
@@ -212,6 +255,18 @@ def make_optimizer(parameters: list[nn.Parameter], settings: TrainSettings) -> t
     return torch.optim.Adam(parameters, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
 
 
+def make_schedule(
+    optimizer: torch.optim.Optimizer, settings: TrainSettings
+) -> torch.optim.lr_scheduler.ReduceLROnPlateau:
+    """The learning rate's way down; with schedule "none" it never takes a step."""
+    return torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer,
+        factor=settings.plateau_factor,
+        patience=settings.plateau_patience,
+        min_lr=min(settings.min_learning_rate, settings.learning_rate),  # else a low rate would be raised to it
+    )
+
+
 def make_cross_entropy(y: np.ndarray, classes: int, settings: TrainSettings, device: Device) -> Loss:
     """Cross-entropy, mean over a batch, with the settings' class weights."""
     weights = None
@@ -254,15 +309,12 @@ def format_seconds(seconds: float) -> str:
     return f"{minutes} min {seconds % 60:.0f} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def explain_interruption(
-    title: str, history: list[Epoch], best: BestState, path: Path | None, settings: TrainSettings
-) -> str:
+def explain_interruption(title: str, epochs: int, path: Path | None, settings: TrainSettings) -> str:
     """What an interrupted user reads."""
-    text = f"{title}: interrupted after {len(history)} of {settings.epochs} epochs. "
+    text = f"{title}: interrupted after {epochs} of {settings.epochs} epochs. "
     if path is None:
         return text + "Nothing was kept. Run the same command again; --time-limit or --epochs ends it sooner"
     return text + (
-        f"The best state so far (epoch {best.epoch}, training loss {history[best.epoch - 1].loss:.4g}) is in {path}, "
-        "a state_dict for module.load_state_dict(torch.load(...)). Run the same command again to start over; "
-        "--time-limit or --epochs ends it sooner"
+        f"It is kept in {path}: run the same command again, and it goes on from there. --time-limit or --epochs ends "
+        "it sooner"
     )

@@ -170,7 +170,7 @@ def train(job: Job, module: fx.GraphModule, title: str) -> TrainResult[fx.GraphM
         x_val=job.x_validation,
         y_val=job.y_validation,
         progress=job.progress,
-        checkpoint=job.checkpoints / f"{title.lower()}.pt",
+        checkpoints=job.checkpoints,
         title=title,
     )
 

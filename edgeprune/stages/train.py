@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def train_reference_model(run: TrainingRun, progress: Progress) -> dict[str, Any
     chosen, held_back = np.arange(len(data.y_train)), np.array([], dtype=np.int64)
     if settings.early_stopping != "none":
         chosen, held_back = split_train(data.y_train, seed=run.seed)
-    checkpoint = run.output.with_suffix(".checkpoint.pt")
+    checkpoints = run.output.with_suffix(".checkpoints")
     trained = train_model(
         module,
         data.x_train[chosen],
@@ -49,7 +50,7 @@ def train_reference_model(run: TrainingRun, progress: Progress) -> dict[str, Any
         x_val=data.x_train[held_back],
         y_val=data.y_train[held_back],
         progress=progress,
-        checkpoint=checkpoint,
+        checkpoints=checkpoints,
         title=f"train {run.architecture}",
     )
     module = trained.module
@@ -61,7 +62,7 @@ def train_reference_model(run: TrainingRun, progress: Progress) -> dict[str, Any
         class_names=data.class_names,
         architecture=run.architecture,
     )
-    checkpoint.unlink(missing_ok=True)  # the model itself is there now
+    shutil.rmtree(checkpoints, ignore_errors=True)  # the model itself is there now
     write_config_beside(run)
     scores = score_predictions(data.y_test, predict(module, data.x_test))
     counts = count_parameters(module)

@@ -78,15 +78,15 @@ def test_norms_and_loss_by_hand() -> None:
     other = torch.tensor([[[6.0, 8.0]], [[0.0, 0.0]]])
     values = {"a": feature_map, "b": other}
     # equation 1, summed over samples, learnable channels and tensors: 5 + 0 + 2 + 13, and 10 + 0
-    assert SparsityLoss(tensors, 0.5).compute(values).item() == 0.5 * (20 + 10)
-    assert SparsityLoss(tensors, 0.5, (2.0, 3.0)).compute(values).item() == 0.5 * (2 * 20 + 3 * 10)
+    assert SparsityLoss(tensors, 0.5).compute_loss(values).item() == 0.5 * (20 + 10)
+    assert SparsityLoss(tensors, 0.5, (2.0, 3.0)).compute_loss(values).item() == 0.5 * (2 * 20 + 3 * 10)
     with pytest.raises(InputError, match=r"1 tensor weights for 2 observed tensors \(a, b\)"):
         SparsityLoss(tensors, 0.5, (1.0,))
 
 
 def test_gradient_is_the_direction_of_each_map_and_zero_where_it_is_silent() -> None:
     feature_map = torch.tensor([[[3.0, 4.0], [0.0, 0.0], [1.0, 1.0]]], requires_grad=True)
-    SparsityLoss((ObservedTensor("a", np.array([0, 1, -1])),), 1.0).compute({"a": feature_map}).backward()
+    SparsityLoss((ObservedTensor("a", np.array([0, 1, -1])),), 1.0).compute_loss({"a": feature_map}).backward()
     assert feature_map.grad is not None
     # float32: 3/5 and 4/5 are rounded
     torch.testing.assert_close(

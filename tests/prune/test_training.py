@@ -204,19 +204,7 @@ def test_progress_tells_loss_accuracy_and_an_estimate() -> None:
     assert re.fullmatch(r"retrain: at most \d+ s \(15 epochs of \d+ ms\)", recorder.notes[0])
 
 
-def test_ctrl_c_leaves_the_best_state(tmp_path: Path) -> None:
-    x, y = make_series(32)
-    path = tmp_path / "best.pt"
-    with pytest.raises(TrainingInterruptedError, match="interrupted after 4 of 15 epochs") as caught:
-        train_model(small_net(), x, y, FAST, progress=Recorder(interrupt_after=4), checkpoint=path)
-    assert caught.value.checkpoint == path
-    assert [file.name for file in tmp_path.iterdir()] == ["best.pt"]
-    state = torch.load(path, weights_only=True)
-    four = train_model(small_net(), x, y, TrainSettings(**{**FAST.__dict__, "epochs": 4}))
-    assert all(torch.equal(state[name], parameter) for name, parameter in four.module.named_parameters())
-
-
-def test_ctrl_c_without_a_checkpoint_says_that_nothing_was_kept() -> None:
+def test_ctrl_c_without_a_folder_says_that_nothing_was_kept() -> None:
     x, y = make_series(32)
     with pytest.raises(TrainingInterruptedError, match="Nothing was kept"):
         train_model(small_net(), x, y, FAST, progress=Recorder(interrupt_after=1))
