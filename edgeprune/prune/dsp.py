@@ -162,7 +162,7 @@ def run_dsp(
     if "finetune" in settings.retrain:
         finetuned = retrain(pruning.module, settings.finetuning, "fine-tuning")
     if "scratch" in settings.retrain:
-        fresh = _draw_pruned_weights(pretraining.module, example, dead, settings.retraining.seed, factory)
+        fresh = draw_pruned_weights(pretraining.module, example, dead, settings.retraining.seed, factory)
         scratch = retrain(fresh, settings.retraining, "training from scratch")
     return DspResult(pretraining, activities, pruning, finetuned, scratch)
 
@@ -186,7 +186,7 @@ def draw_weights(module: fx.GraphModule, seed: int, factory: Factory | None = No
     return fresh
 
 
-def _draw_pruned_weights(
+def draw_pruned_weights(
     module: fx.GraphModule, example: torch.Tensor, dead: frozenset[int], seed: int, factory: Factory | None
 ) -> fx.GraphModule:
     """New weights in the pruned shape: drawn for that shape, else (by a factory) for the full one, then pruned."""
