@@ -1,6 +1,7 @@
 """The field's reference nets, as plain modules: what `edgeprune train --arch` builds and the tests compile.
 
-Data-like: torch only, imports no room. A series goes in as (N, C, T), logits (N, classes) come out.
+Data-like: torch only, imports no room. A series goes in as (N, C, T), an image as (N, C, H, W); logits (N, classes)
+come out.
 
 >>> sum(p.numel() for p in build_model("lite", in_channels=1, classes=2).parameters() if p.requires_grad)
 9880
@@ -10,7 +11,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -21,6 +23,8 @@ from edgeprune.models.fcn import FCN
 from edgeprune.models.inception import InceptionNetwork
 from edgeprune.models.lite import LITE
 from edgeprune.models.resnet1d import ResNet1D
+from edgeprune.models.resnet2d import ResNet2D
+from edgeprune.models.vgg import VGG
 
 ARCHITECTURES: Mapping[str, Callable[..., nn.Module]] = {
     "lite": LITE,
@@ -28,14 +32,19 @@ ARCHITECTURES: Mapping[str, Callable[..., nn.Module]] = {
     "fcn": FCN,
     "resnet1d": ResNet1D,
     "eegcnn": EEGCNN,
+    "resnet20": ResNet2D,
+    "resnet32": partial(ResNet2D, depth=32),
+    "vgg": VGG,
 }
+IMAGE_ARCHITECTURES = ("resnet20", "resnet32", "vgg")
 
 
 def build_model(name: str, *, in_channels: int, classes: int, **options: Any) -> nn.Module:
     """A new net with random weights (torch's global generator).
 
     name: a key of `ARCHITECTURES`.
-    in_channels, classes: C of the samples (N, C, T), width of the head.
+    in_channels, classes: C of the samples, width of the head. Samples are images (N, C, H, W) for the names in
+        `IMAGE_ARCHITECTURES`, series (N, C, T) for all others.
     options: further keyword arguments of the architecture, such as filters=16 for LITE.
 
     Raises InputError for an unknown name or option, or a size below 1.
@@ -55,4 +64,31 @@ def build_model(name: str, *, in_channels: int, classes: int, **options: Any) ->
     return architecture(in_channels=in_channels, classes=classes, **options)
 
 
-__all__ = ["ARCHITECTURES", "EEGCNN", "FCN", "LITE", "InceptionNetwork", "ResNet1D", "build_model"]
+def check_sample_shape(name: str, sample_shape: Sequence[int]) -> None:
+    """Raises InputError if an architecture for series is to take images, or the other way round.
+
+    sample_shape: (C, T) or (C, H, W).
+    """
+    takes_images = name in IMAGE_ARCHITECTURES
+    if len(sample_shape) != (3 if takes_images else 2):
+        kind = "images (C, H, W)" if takes_images else "series (C, T)"
+        others = [other for other in ARCHITECTURES if (other in IMAGE_ARCHITECTURES) is not takes_images]
+        raise InputError(
+            f"architecture {name} takes {kind}; the samples have shape {tuple(sample_shape)}. Allowed for them: "
+            f"{', '.join(others)}"
+        )
+
+
+__all__ = [
+    "ARCHITECTURES",
+    "EEGCNN",
+    "FCN",
+    "IMAGE_ARCHITECTURES",
+    "LITE",
+    "VGG",
+    "InceptionNetwork",
+    "ResNet1D",
+    "ResNet2D",
+    "build_model",
+    "check_sample_shape",
+]

@@ -16,7 +16,7 @@ from edgeprune.disk import write_file_atomically
 from edgeprune.load import load_dataset, raise_module, save_model, split_train
 from edgeprune.measure import count_parameters
 from edgeprune.metrics import score_predictions
-from edgeprune.models import build_model
+from edgeprune.models import build_model, check_sample_shape
 from edgeprune.progress import Progress
 from edgeprune.prune import TrainSettings, predict, train_model
 from edgeprune.settings import TrainingRun
@@ -36,6 +36,7 @@ def train_reference_model(run: TrainingRun, progress: Progress) -> dict[str, Any
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         network = build_model(run.architecture, in_channels=data.sample_shape[0], classes=len(data.class_names))
+    check_sample_shape(run.architecture, data.sample_shape)
     example = make_example(data)
     module = raise_module(network, example)
     chosen, held_back = np.arange(len(data.y_train)), np.array([], dtype=np.int64)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from edgeprune.errors import InputError
-from edgeprune.models import ARCHITECTURES, build_model
+from edgeprune.models import ARCHITECTURES, IMAGE_ARCHITECTURES, build_model, check_sample_shape
 
 
 def count_parameters(module: nn.Module, *, trainable: bool) -> int:
@@ -45,12 +45,29 @@ def test_parameter_counts_of_the_other_nets(name: str, parameters: int) -> None:
     assert count_parameters(net, trainable=True) == parameters
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-@pytest.mark.parametrize(("channels", "length"), [(1, 24), (3, 61)])
-def test_every_net_takes_any_channels_and_length(name: str, channels: int, length: int) -> None:
-    net = build_model(name, in_channels=channels, classes=4).eval()
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name not in IMAGE_ARCHITECTURES])
+@pytest.mark.parametrize("shape", [(1, 24), (3, 61)])
+def test_nets_for_series_take_any_channels_and_length(name: str, shape: tuple[int, ...]) -> None:
+    check_sample_shape(name, shape)
+    net = build_model(name, in_channels=shape[0], classes=4).eval()
     with torch.no_grad():
-        assert net(torch.randn(2, channels, length)).shape == (2, 4)
+        assert net(torch.randn(2, *shape)).shape == (2, 4)
+
+
+@pytest.mark.parametrize("name", IMAGE_ARCHITECTURES)
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (2, 17, 9)])
+def test_nets_for_images_take_any_channels_and_size(name: str, shape: tuple[int, ...]) -> None:
+    check_sample_shape(name, shape)
+    net = build_model(name, in_channels=shape[0], classes=4).eval()
+    with torch.no_grad():
+        assert net(torch.randn(2, *shape)).shape == (2, 4)
+
+
+def test_series_and_images_are_not_mixed_up() -> None:
+    with pytest.raises(InputError, match=r"lite takes series \(C, T\).*\(1, 8, 8\).*resnet20, resnet32, vgg"):
+        check_sample_shape("lite", (1, 8, 8))
+    with pytest.raises(InputError, match=r"vgg takes images \(C, H, W\).*\(1, 24\).*lite, inception"):
+        check_sample_shape("vgg", (1, 24))
 
 
 def test_handcrafted_filters_see_rises_falls_and_peaks() -> None:
