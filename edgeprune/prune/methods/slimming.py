@@ -1,0 +1,155 @@
+"""Network slimming (Liu et al. 2017) and proximal network slimming (Bui et al. 2023).
+
+Both train the base with sparse BatchNorm scales, remove the channels whose scales are small (or exactly zero) and, if
+asked, train what is left. The sparse training has all of the recipe's epochs: sparsity needs them, so nothing stops it
+early and the last epoch counts. A removed channel is not nothing: at gamma = 0 it is act(beta), which is folded into
+the next layers.
+
+Ours: the papers train from scratch, with scales that start at .5; `start` "trained" goes on from the base, with its own
+scales. "scratch" does as the papers.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from edgeprune.prune.batchnorm import recalibrate_batchnorm
+from edgeprune.prune.bench import Bench
+from edgeprune.prune.dsp import draw_pruned_weights, draw_weights
+from edgeprune.prune.methods.base import Method, MethodResult, describe_pruning
+from edgeprune.prune.prox_slimming import ProxHook
+from edgeprune.prune.pruning import PruneResult
+from edgeprune.prune.selection import select_lowest
+from edgeprune.prune.slimming import Scales, SlimmingHook, require_scales
+from edgeprune.prune.units import find_units, guard_units
+
+FIRST_SCALE = 0.5  # of BatchNorm, when training from scratch; the authors' code
+
+
+@dataclass(frozen=True)
+class Slimming(Method):
+    """Liu et al. 2017, arXiv 1708.06519; options: see `method_table`.
+
+    The share `ratio` of the units with the lowest scores goes, of all together or of each layer; the scores are the
+    scales themselves, not relative to their layer. A layer keeps at least one channel.
+    """
+
+    retrain: str
+    ratio: float
+    scope: str
+    sparsity_weight: float
+    start: str
+
+    def run(self, bench: Bench) -> MethodResult:
+        units = find_units(bench.base, bench.example)
+        scales = require_scales(bench.base, units, "slimming")
+        sparse = bench.train(
+            _choose_start(bench, scales, self.start),
+            "sparse training",
+            recipe=bench.shorten_recipe(bench.recipe.epochs),
+            hook=SlimmingHook(scales, self.sparsity_weight),
+        ).module
+        scores = scales.score_units(dict(sparse.named_parameters()))
+        dead = select_lowest(units, scores, self.ratio, self.scope, relative=False)
+        record = {"threshold": max((scores[unit] for unit in dead), default=None)}
+        return _finish(bench, sparse, dead, self.retrain, {**record, **_describe_scales(scales, scores)})
+
+
+@dataclass(frozen=True)
+class ProxSlimming(Method):
+    """Bui et al. 2023, arXiv 2301.08137; options: see `method_table`.
+
+    As in the paper, channels are judged by xi, not gamma: a unit goes when all its xi are exactly 0. gamma is set to
+    xi first, so that what goes is a constant. Where all units of a layer are at 0, that of the largest |gamma| stays,
+    with its gamma (ours).
+    """
+
+    retrain: str
+    sparsity_weight: float
+    prox_weight: float
+    start: str
+
+    def run(self, bench: Bench) -> MethodResult:
+        units = find_units(bench.base, bench.example)
+        scales = require_scales(bench.base, units, "prox-slimming")
+        seed = bench.seed if self.start == "scratch" else None
+        hook = ProxHook(scales, self.sparsity_weight, self.prox_weight, seed)
+        trained = bench.train(
+            _choose_start(bench, scales, self.start),
+            "proximal training",
+            recipe=bench.shorten_recipe(bench.recipe.epochs),
+            hook=hook,
+        ).module
+        xi = {name: value.cpu() for name, value in hook.xi.items()}
+        gammas = dict(trained.named_parameters())
+        scores = scales.score_units(xi)
+        zeros = [unit for unit, score in scores.items() if score == 0]
+        dead = guard_units(units, zeros, scales.score_units(gammas))
+        sparse = _set_scales(trained, xi, scales, spared=frozenset(zeros) - dead)
+        sparse = recalibrate_batchnorm(sparse, bench.x_train)
+        return _finish(bench, sparse, dead, self.retrain, _describe_scales(scales, scores))
+
+
+def _choose_start(bench: Bench, scales: Scales, start: str) -> fx.GraphModule:
+    """The base, or the same net with new weights and scales at FIRST_SCALE."""
+    if start == "trained":
+        return bench.base
+    fresh = draw_weights(bench.base, bench.seed, bench.factory)
+    parameters = dict(fresh.named_parameters())
+    with torch.no_grad():
+        for name in scales.units:
+            parameters[name][scales.make_mask(name, parameters[name]) != 0] = FIRST_SCALE
+    return fresh
+
+
+def _set_scales(
+    module: fx.GraphModule, values: Mapping[str, Tensor], scales: Scales, spared: frozenset[int]
+) -> fx.GraphModule:
+    """A copy with these scales, but for those of the spared units."""
+    changed = copy.deepcopy(module)
+    parameters = dict(changed.named_parameters())
+    with torch.no_grad():
+        for name, ids in scales.units.items():
+            taken = torch.from_numpy(~np.isin(ids, list(spared)))
+            parameters[name][taken] = values[name][taken]
+    return changed
+
+
+def _describe_scales(scales: Scales, scores: Mapping[int, float]) -> dict[str, Any]:
+    return {
+        "judged_units": len(scales.judged),
+        "zero_scores": sum(score == 0 for score in scores.values()),
+        "scores": sorted(scores.values()),
+        "kept_without_scales": [{"layer": layer, "reason": reason} for layer, reason in scales.unjudged],
+    }
+
+
+def _finish(
+    bench: Bench, sparse: fx.GraphModule, dead: frozenset[int], retrain: str, record: Mapping[str, Any]
+) -> MethodResult:
+    """Remove the units and retrain as asked."""
+    pruning = bench.prune(sparse, dead)
+    bench.progress.note(f"{len(pruning.removed)} of {record['judged_units']} units removed")
+    variants: dict[str, tuple[str, fx.GraphModule]] = {
+        "sparse": ("Sparse-trained", sparse),
+        "pruned": ("Pruned", pruning.module),
+    }
+    module = pruning.module
+    if retrain != "none":
+        label, module = _retrain(bench, sparse, pruning, retrain)
+        variants["retrained"] = (label, module)
+    return MethodResult(module, variants, {**describe_pruning(pruning), **record})
+
+
+def _retrain(bench: Bench, sparse: fx.GraphModule, pruning: PruneResult, retrain: str) -> tuple[str, fx.GraphModule]:
+    if retrain == "finetune":
+        return "Finetuned", bench.train(pruning.module, "fine-tuning").module
+    fresh = draw_pruned_weights(sparse, bench.example, pruning.removed, bench.seed, bench.factory)
+    return "Scratch-trained", bench.train(fresh, "training from scratch").module
