@@ -1,0 +1,122 @@
+"""What layers cost as factors and as dense ones: multiply-accumulates, parameters, maps in memory.
+
+For each output position a dense convolution takes S C L multiply-accumulates (L taps). As factors, r patterns of taps on
+each of C channels and then a pointwise layer take C r L + S C r: less if r (L + S) < S L. Linear layers and those of one
+tap take r (C + S) against S C. The weights that are deployed are as many as the multiply-accumulates of one position;
+the paper counts r (S C + L + 1), for it stores each pattern once and rebuilds the kernel at run time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from edgeprune.prune.low_rank.factors import Factored, get_factored
+
+
+@dataclass(frozen=True)
+class FormCosts:
+    """One layer in one form, for one sample.
+
+    parameters: weights that are deployed, without bias. map_values: elements of the map between the two layers that
+    factors become; 0 for a dense layer.
+    """
+
+    macs: int
+    parameters: int
+    map_values: int = 0
+
+
+@dataclass(frozen=True)
+class NetCosts:
+    """What a net costs around its factored layers, measured once.
+
+    positions: factored layer -> output positions of one sample, over all its calls. other_macs: of everything else.
+    """
+
+    positions: Mapping[str, int]
+    other_macs: int
+
+    def count_macs(self, layers: Mapping[str, Factored], forms: Mapping[str, str]) -> int:
+        """MACs of one sample with these layers deployed in these forms."""
+        return self.other_macs + sum(
+            count_form(layer, self.positions[name], forms[name]).macs for name, layer in layers.items()
+        )
+
+
+def count_form(layer: Factored, positions: int, form: str) -> FormCosts:
+    """Costs of a layer as "factors" (at its present rank) or "dense"."""
+    outputs, inputs = layer.weight_shape[:2]
+    if form == "dense":
+        weights = outputs * inputs * layer.taps
+        return FormCosts(positions * weights, weights)
+    maps = layer.rank * (inputs if layer.taps > 1 else 1)
+    weights = layer.rank * inputs * layer.taps + outputs * maps
+    return FormCosts(positions * weights, weights, positions * maps)
+
+
+def measure_costs(module: fx.GraphModule, sample_shape: Sequence[int]) -> NetCosts:
+    """Run one sample of (C, ...) through a factored program and note where its multiply-accumulates are.
+
+    Counted by PyTorch's FLOP counter, which sees convolutions and matrix products. Mode and buffers stay as they are.
+    """
+    positions: dict[str, int] = {}
+    layers = get_factored(module)
+
+    def note(name: str) -> Any:
+        def count(layer: nn.Module, _inputs: Any, output: Tensor) -> None:
+            assert isinstance(layer, Factored)
+            positions[name] = positions.get(name, 0) + output.numel() // layer.weight_shape[0]
+
+        return count
+
+    handles = [layer.register_forward_hook(note(name)) for name, layer in layers.items()]
+    modes = {layer: layer.training for layer in module.modules()}
+    parameter = next(module.parameters())
+    counter = FlopCounterMode(display=False)
+    try:
+        module.eval()
+        # the counter does not know the CPU's fused attention
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+            module(torch.zeros(1, *sample_shape, dtype=parameter.dtype, device=parameter.device))
+    finally:
+        for handle in handles:
+            handle.remove()
+        for layer, training in modes.items():
+            layer.training = training
+    inside = sum(count_form(layer, positions.get(name, 0), "dense").macs for name, layer in layers.items())
+    return NetCosts({name: positions.get(name, 0) for name in layers}, counter.get_total_flops() // 2 - inside)
+
+
+def describe_ranks(
+    layers: Mapping[str, Factored], costs: NetCosts, forms: Mapping[str, str], dense: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """A row for each layer, for the report. dense: layers that were not factored -> reason."""
+    rows: list[dict[str, Any]] = []
+    for name, layer in layers.items():
+        whole, thin = (count_form(layer, costs.positions[name], form) for form in ("dense", "factors"))
+        rows.append(
+            {
+                "layer": name,
+                "shape": list(layer.weight_shape),
+                "full_rank": layer.full_rank,
+                "rank": layer.rank,
+                "form": forms[name],
+                "macs_dense": whole.macs,
+                "macs_factors": thin.macs,
+                "parameters_dense": whole.parameters,
+                "parameters_factors": math.prod(layer.U.shape) + math.prod(layer.V.shape) + layer.rank,
+                "parameters_deployed": (thin if forms[name] == "factors" else whole).parameters,
+                "map_values": thin.map_values if forms[name] == "factors" else 0,
+                "singular_values": [float(value) for value in layer.S.detach()],
+            }
+        )
+    rows += [{"layer": name, "form": "dense", "reason": reason} for name, reason in dense.items()]
+    return rows
