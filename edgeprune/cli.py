@@ -17,6 +17,7 @@ import typer
 
 from edgeprune import __version__
 from edgeprune.errors import EdgepruneError, InputError
+from edgeprune.method_table import METHODS, OPTIONS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -106,6 +107,21 @@ TimeLimitOption = Annotated[
 ]
 DeviceOption = Annotated[str | None, typer.Option(rich_help_panel=TRAINING, help="auto, cpu or cuda. (default: auto)")]
 SeedOption = Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="Seed of everything. (default: 0)")]
+
+
+def _describe_method_option(name: str) -> Any:
+    """The option with its help from the table: what it is, which methods have it, with what default."""
+    option = OPTIONS[name]
+    methods: dict[Any, list[str]] = {}
+    for info in METHODS.values():
+        if name in info.defaults:
+            methods.setdefault(info.defaults[name], []).append(info.name)
+    having = "; ".join(f"{', '.join(names)} (default: {default})" for default, names in methods.items())
+    return typer.Option(
+        option.flag, rich_help_panel=PRUNING, help=f"{option.help[0].upper()}{option.help[1:]}. {having}"
+    )
+
+
 JsonFlag = Annotated[bool, typer.Option("--json", rich_help_panel=OUTPUT, help="Print JSON for programs instead.")]
 QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=OUTPUT, help="No progress, no notes.")]
 
@@ -147,31 +163,42 @@ def compile_command(
     config: ConfigOption = None,
     method: Annotated[
         str | None,
-        typer.Option(rich_help_panel=PRUNING, help="dsp (no ratio to tune), l1, or none. (default: dsp)"),
-    ] = None,
-    ratio: Annotated[
-        float | None, typer.Option(rich_help_panel=PRUNING, help="l1: share of channels to remove. (default: 0.5)")
-    ] = None,
-    scope: Annotated[
-        str | None,
-        typer.Option(rich_help_panel=PRUNING, help="l1: rank within each layer, or global. (default: layer)"),
-    ] = None,
-    start: Annotated[
-        str | None,
         typer.Option(
-            "--from",
             rich_help_panel=PRUNING,
-            help="dsp: start from scratch weights (the paper) or trained ones. (default: scratch)",
+            help=f"{', '.join(METHODS)}; `edgeprune methods` tells about each. (default: dsp, no ratio to tune)",
         ),
     ] = None,
-    sparsity_weight: Annotated[
-        float | None, typer.Option(rich_help_panel=PRUNING, help="dsp: lambda of the sparsity loss. (default: 1e-5)")
+    accuracy_drop: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=PRUNING,
+            help="Find the strongest pruning that costs at most so much on validation samples, such as 1pp.",
+        ),
     ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(rich_help_panel=PRUNING, help="Of --accuracy-drop: accuracy or macro_f1. (default: accuracy)"),
+    ] = None,
+    ratio: Annotated[float | None, _describe_method_option("ratio")] = None,
+    scope: Annotated[str | None, _describe_method_option("scope")] = None,
+    width: Annotated[int | None, _describe_method_option("width")] = None,
+    start: Annotated[str | None, _describe_method_option("start")] = None,
+    sparsity_weight: Annotated[float | None, _describe_method_option("sparsity_weight")] = None,
+    prox_weight: Annotated[float | None, _describe_method_option("prox_weight")] = None,
+    iterations: Annotated[int | None, _describe_method_option("iterations")] = None,
+    step: Annotated[float | None, _describe_method_option("step")] = None,
+    step_epochs: Annotated[int | None, _describe_method_option("step_epochs")] = None,
+    stop: Annotated[str | None, _describe_method_option("stop")] = None,
+    epsilon: Annotated[float | None, _describe_method_option("epsilon")] = None,
+    rewind: Annotated[str | None, _describe_method_option("rewind")] = None,
+    pq: Annotated[str | None, _describe_method_option("pq")] = None,
+    compression_weight: Annotated[float | None, _describe_method_option("compression_weight")] = None,
+    rank_epsilon: Annotated[float | None, _describe_method_option("rank_epsilon")] = None,
     retrain: Annotated[
         str | None,
         typer.Option(
             rich_help_panel=PRUNING,
-            help="finetune, scratch, both (dsp) or none after pruning. (default: scratch for dsp, finetune for l1)",
+            help="finetune, scratch, both (dsp) or none after pruning. (default: the method's own)",
         ),
     ] = None,
     train: Annotated[
@@ -262,7 +289,12 @@ def compile_command(
 @app.command("train")
 def train_command(
     architecture: Annotated[
-        str, typer.Option("--arch", help="lite, inception, fcn, resnet1d or eegcnn.", rich_help_panel=INPUT)
+        str,
+        typer.Option(
+            "--arch",
+            help="Series: lite, inception, fcn, resnet1d, eegcnn. Images: resnet20, resnet32, vgg.",
+            rich_help_panel=INPUT,
+        ),
     ],
     data: Annotated[str, typer.Option("--data", help="Dataset, as for compile.", rich_help_panel=INPUT)],
     output: Annotated[
@@ -371,6 +403,30 @@ def targets_command(as_json: JsonFlag = False) -> None:
     )
     print_tables(_make_console(), [Table("Targets", ("name", "clock", "flash", "RAM", ""), rows, (0, 4))])
     typer.echo("Your own: a .toml file that inherits one of these; --target ./my.toml")
+
+
+@app.command("methods")
+def methods_command(as_json: JsonFlag = False) -> None:
+    """List the pruning methods: what each does, its paper, what it needs, its options with defaults."""
+    from edgeprune.method_table import describe_methods
+
+    methods = describe_methods()
+    if as_json:
+        typer.echo(json.dumps(methods, indent=2))
+        return
+    for method in methods:
+        typer.secho(f"{method['name']}", bold=True, nl=False)
+        typer.echo(f"  {method['summary']}")
+        for label, text in (
+            ("paper", method["paper"]),
+            ("needs", method["needs"]),
+            ("options", "  ".join(f"{flag} {value}" for flag, value in method["options"].items())),
+            ("retrain", ", ".join(method["retrain"])),
+            ("--accuracy-drop", method["accuracy_drop"]),
+        ):
+            if text:
+                typer.echo(f"    {label}: {text}")
+    typer.echo("\nThe first of `retrain` is the default. edgeprune compile model.pt --method NAME")
 
 
 @app.command("ops")

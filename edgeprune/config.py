@@ -88,15 +88,33 @@ class CompileConfig:
 
 @dataclass(frozen=True)
 class PruneConfig:
-    """[prune]: which channels go."""
+    """[prune]: which channels go; options as of `method_table`."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
-    method: Literal["dsp", "l1", "none"] | None = None
+    method: (
+        Literal[
+            "dsp", "l1", "l2", "random", "static", "taylor", "slimming", "prox-slimming", "lth", "sap", "dprp", "none"
+        ]
+        | None
+    ) = None
     ratio: Annotated[float, Ge(0), Lt(1)] | None = None
     scope: Literal["layer", "global"] | None = None
+    width: Count | None = None
     start: Literal["scratch", "trained"] | None = None
     sparsity_weight: Positive | None = None
+    prox_weight: Positive | None = None
+    iterations: Count | None = None
+    step: Fraction | None = None
+    step_epochs: Count | None = None
+    stop: Literal["epochs", "accuracy", "incop-if", "incop-gf"] | None = None
+    epsilon: Positive | None = None
+    rewind: Literal["none", "warmup", "init"] | None = None
+    pq: str | None = None
+    compression_weight: Positive | None = None
+    rank_epsilon: Fraction | None = None
+    accuracy_drop: str | NotNegative | None = None
+    metric: Literal["accuracy", "macro_f1"] | None = None
 
 
 @dataclass(frozen=True)

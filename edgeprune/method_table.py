@@ -119,6 +119,7 @@ class MethodInfo:
     strengths: option -> values to search for --accuracy-drop, weakest first; empty for a method that either stops by
         itself (is_schedule) or has nothing to search.
     is_schedule: prunes step by step, so that --accuracy-drop ends the schedule.
+    takes_trainer: whether a training function of the user's can stand in for every training of the method.
     refusals: option -> why this method does not have it.
     """
 
@@ -132,6 +133,7 @@ class MethodInfo:
     strength: str | None = None
     strengths: tuple[float, ...] = ()
     is_schedule: bool = False
+    takes_trainer: bool = False
     refusals: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -150,6 +152,7 @@ def _describe_filters(name: str, summary: str, paper: str) -> MethodInfo:
         recipes=_ONE_SHOT_RECIPES,
         strength="ratio",
         strengths=_RATIOS,
+        takes_trainer=True,
         refusals={"step": "--ratio and --iterations say how much goes in each iteration"},
     )
 
@@ -188,6 +191,7 @@ METHODS: Mapping[str, MethodInfo] = {
             recipes={"scratch": {"epochs": 1500}},
             strength="width",
             strengths=(48, 32, 24, 16, 12, 8, 6, 4, 2),
+            takes_trainer=True,
             refusals={"ratio": "static keeps a fixed --width"},
         ),
         MethodInfo(
@@ -272,6 +276,7 @@ METHODS: Mapping[str, MethodInfo] = {
             "",
             "nothing",
             retrain=("none",),
+            takes_trainer=True,
             refusals={"retrain": "none changes nothing, so there is nothing to retrain"},
         ),
     )
@@ -303,3 +308,29 @@ def explain_refusal(option: str, method: str) -> str:
         reason = "none prunes nothing"
     middle = f": {reason}" if reason else ""
     return f"{flag} does not go with --method {method}{middle}. Methods that have it: {', '.join(having)}"
+
+
+def describe_methods() -> list[dict[str, Any]]:
+    """The table as plain values, for `edgeprune methods`."""
+    return [
+        {
+            "name": info.name,
+            "summary": info.summary,
+            "paper": info.paper,
+            "needs": info.needs,
+            "options": {OPTIONS[name].flag: default for name, default in info.defaults.items()},
+            "retrain": list(info.retrain),
+            "accuracy_drop": _describe_search(info),
+        }
+        for info in METHODS.values()
+    ]
+
+
+def _describe_search(info: MethodInfo) -> str:
+    """What --accuracy-drop does with a method."""
+    if info.is_schedule:
+        return "ends the schedule at the last state within the limit"
+    if info.strength is None:
+        return ""
+    first, last = info.strengths[0], info.strengths[-1]
+    return f"searches {OPTIONS[info.strength].flag} among {len(info.strengths)} values, {first:g} to {last:g}"

@@ -3,48 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from edgeprune.errors import InputError
 from edgeprune.file_kinds import is_tflite_file
-from edgeprune.report.budget import Budget, parse_budgets
+from edgeprune.method_table import METHODS, METRICS, OPTIONS, RETRAIN_MODES, check_options, explain_refusal
+from edgeprune.report.budget import Budget, parse_budgets, parse_quantity
 
-METHODS = ("dsp", "l1", "none")
 OBSERVERS = ("minmax", "percentile", "mse")
 CONVERTERS = ("edgeprune", "tensorflow")
 MEMORY_MODES = ("auto", "arena", "streaming")
 TOOLCHAINS = ("zig", "gcc")
 EMULATORS = ("auto", "unicorn", "qemu")
-RETRAIN_MODES = ("finetune", "scratch", "both", "none")
-
-# Options that only some methods have: giving one to another method is refused, not ignored.
-_METHOD_OPTIONS: Mapping[str, tuple[tuple[str, ...], str]] = {
-    "ratio": (("l1",), "dsp finds the number of channels by itself, and none prunes nothing"),
-    "scope": (("l1",), "only l1 ranks channels against each other"),
-    "start": (("dsp",), "only dsp trains before it prunes"),
-    "sparsity_weight": (("dsp",), "only dsp trains with a sparsity loss"),
-    "retrain": (("dsp", "l1"), "none changes nothing, so there is nothing to retrain"),
-}
 
 # What is asked of a network, and has no meaning for a finished int8 program (.tflite).
 _NETWORK_OPTIONS = (
-    *("factory", "allow_pickle", "method", "ratio", "scope", "start", "sparsity_weight", "retrain", "train"),
+    *("factory", "allow_pickle", "method", *OPTIONS, "retrain", "accuracy_drop", "metric", "train"),
     *("observer", "calibration_samples", "converter", "time_limit"),
 )
-
-# The recipes of the papers (papers.md P1, P2); what a paper leaves open is ours.
-_RECIPES: Mapping[tuple[str, str], Mapping[str, Any]] = {
-    ("dsp", "scratch"): {"epochs": 1500},
-    ("dsp", "finetune"): {"epochs": 1500},  # of the sparse training; fine-tuning itself takes FINETUNE_EPOCHS
-    ("dsp", "both"): {"epochs": 1500},
-    ("dsp", "none"): {"epochs": 1500},
-    ("l1", "finetune"): {"epochs": 300, "weight_decay": 1e-4, "early_stopping": "macro_f1", "patience": 10},
-    ("l1", "scratch"): {"epochs": 300, "weight_decay": 1e-4, "early_stopping": "macro_f1", "patience": 30},
-}
-DSP_FINETUNE_EPOCHS = 500
 
 _TRAINING_NAMES = (
     "epochs",
@@ -70,7 +49,9 @@ class CompileSettings:
 
     model: the model file. config: the settings file; None: edgeprune.toml beside the model, if there is one.
     data: a dataset, as `load.load_dataset` takes it; None: found by `load.find_dataset`.
+    method_options: options of the method that differ from its defaults; `pruning_options` has all of them.
     retrain: after pruning; the method's own default where None is given.
+    accuracy_drop: how many percentage points of `metric` pruning may cost on validation samples; None: not asked.
     training: names and values of `prune.TrainSettings` that differ from the method's recipe.
     train: 'pkg.module:function' that trains in place of edgeprune's own loop.
     memory: of the firmware: whole maps ('arena'), a few rows at a time ('streaming'), or what is cheap ('auto').
@@ -86,11 +67,10 @@ class CompileSettings:
     factory: str | None = None
     allow_pickle: tuple[str, ...] = ()
     method: str = "dsp"
-    ratio: float = 0.5
-    scope: str = "layer"
-    start: str = "scratch"
-    sparsity_weight: float = 1e-5
+    method_options: Mapping[str, Any] = field(default_factory=dict)
     retrain: str | None = None
+    accuracy_drop: float | None = None
+    metric: str = "accuracy"
     train: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     observer: str = "minmax"
@@ -110,29 +90,61 @@ class CompileSettings:
         _require_choice("memory", self.memory, MEMORY_MODES)
         _require_choice("toolchain", self.toolchain, TOOLCHAINS)
         _require_choice("emulator", self.emulator, EMULATORS)
-        _require_choice("scope", self.scope, ("layer", "global"))
-        _require_choice("start", self.start, ("scratch", "trained"))
+        _require_choice("metric", self.metric, METRICS)
+        check_options(self.method, self.method_options)
+        info = METHODS[self.method]
         if self.retrain is None:
-            default = {"dsp": "scratch", "l1": "finetune", "none": "none"}[self.method]
-            object.__setattr__(self, "retrain", default)
+            object.__setattr__(self, "retrain", info.retrain[0])
         _require_choice("retrain", str(self.retrain), RETRAIN_MODES)
-        if self.retrain == "both" and self.method != "dsp":
-            raise InputError("--retrain both is for --method dsp, whose paper compares the two; name one of them")
-        if self.train is not None and self.method == "dsp":
+        if self.retrain not in info.retrain:
             raise InputError(
-                "--train does not go with --method dsp, which trains with a loss of its own; use --method l1 or none"
+                f"--retrain {self.retrain} does not go with --method {self.method}; allowed: {', '.join(info.retrain)}"
             )
-        if not 0 <= self.ratio < 1:
-            raise InputError(f"--ratio is {self.ratio}; allowed: 0 up to, but not including, 1")
-        if self.sparsity_weight <= 0:
-            raise InputError(f"--sparsity-weight is {self.sparsity_weight}; allowed: above 0 (the paper takes 1e-5)")
+        if self.train is not None and not info.takes_trainer:
+            having = ", ".join(other.name for other in METHODS.values() if other.takes_trainer)
+            raise InputError(
+                f"--train does not go with --method {self.method}, which needs edgeprune's own training loop for what "
+                f"it does inside it. Methods that take it: {having}"
+            )
+        self._check_accuracy_drop()
         if self.calibration_samples < 1:
             raise InputError(f"--calibration-samples is {self.calibration_samples}; allowed: 1 or more")
+
+    def _check_accuracy_drop(self) -> None:
+        if self.accuracy_drop is None:
+            return
+        info = METHODS[self.method]
+        if self.method == "none":
+            raise InputError("--accuracy-drop does not go with --method none, which prunes nothing")
+        if not 0 <= self.accuracy_drop < 100:
+            raise InputError(
+                f"--accuracy-drop is {self.accuracy_drop:g}; allowed: 0 or more, below 100 percentage points"
+            )
+        if info.strength in self.method_options:
+            flag = OPTIONS[str(info.strength)].flag
+            raise InputError(
+                f"{flag} and --accuracy-drop both say how strongly {self.method} prunes: give {flag} for a fixed "
+                f"strength, or --accuracy-drop to have {flag} searched"
+            )
+
+    @property
+    def pruning_options(self) -> dict[str, Any]:
+        """All options of the method."""
+        return check_options(self.method, self.method_options)
 
     @property
     def recipe(self) -> dict[str, Any]:
         """Training settings by name: the method's recipe with what the user asked for over it."""
-        return {**_RECIPES.get((self.method, str(self.retrain)), {}), **self.training, "seed": self.seed}
+        recipes = METHODS[self.method].recipes
+        return {**recipes.get(str(self.retrain), {}), **self.training, "seed": self.seed}
+
+    @property
+    def watches_validation(self) -> bool:
+        """Whether anything is decided on validation samples, so that some have to be held back."""
+        decides = self.recipe.get("early_stopping", "none") != "none"
+        return self.method != "none" and (
+            decides or self.accuracy_drop is not None or self.pruning_options.get("stop") == "accuracy"
+        )
 
 
 @dataclass(frozen=True)
@@ -161,11 +173,20 @@ def resolve_compile_settings(model: Path, config_path: Path | None, options: Map
         merged = {name: value for name, value in merged.items() if name not in unused} | {"method": "none"}
     method = merged.get("method", CompileSettings.method)
     _require_choice("method", method, METHODS)
-    for name, (methods, reason) in _METHOD_OPTIONS.items():
-        if name in options and method not in methods:
-            raise InputError(f"{_name_flag(name)} does not go with --method {method}: {reason}.")
+    info = METHODS[method]
+    for name in options:
+        if (name in OPTIONS and name not in info.defaults) or (name == "retrain" and method == "none"):
+            raise InputError(explain_refusal(name, method))
+    if "accuracy_drop" in merged:
+        merged["accuracy_drop"] = _parse_drop(merged["accuracy_drop"])
+        if info.strength not in options:
+            merged.pop(str(info.strength), None)  # the settings file's fixed strength gives way to the search
+    # a settings file may hold options for other methods than the one that runs
+    chosen = {name: merged[name] for name in info.defaults if name in merged}
+    if method == "none":
+        merged.pop("retrain", None)
     return CompileSettings(
-        model=model, config=config_path, **_shape_options(merged, CompileSettings, drop=_unused_by(method))
+        model=model, config=config_path, **_shape_options({**merged, "method_options": chosen}, CompileSettings)
     )
 
 
@@ -195,9 +216,14 @@ def parse_duration(text: str) -> float:
     return float(match.group(1)) * {"": 1, "s": 1, "m": 60, "h": 3600}[match.group(2)]
 
 
-def _shape_options(options: Mapping[str, Any], kind: type, drop: tuple[str, ...] = ()) -> dict[str, Any]:
+def _parse_drop(value: str | float) -> float:
+    """Percentage points in '1pp' or '0.5%'; a number, as a settings file may have it, as it is."""
+    return parse_quantity(value, "percentage points", "--accuracy-drop") if isinstance(value, str) else float(value)
+
+
+def _shape_options(options: Mapping[str, Any], kind: type) -> dict[str, Any]:
     known = {item.name for item in fields(kind)}
-    shaped: dict[str, Any] = {name: value for name, value in options.items() if name in known and name not in drop}
+    shaped: dict[str, Any] = {name: value for name, value in options.items() if name in known}
     training = dict(shaped.pop("training", {}))
     training.update({name: options[name] for name in _TRAINING_NAMES if name in options})
     if "time_limit" in options:
@@ -210,15 +236,10 @@ def _shape_options(options: Mapping[str, Any], kind: type, drop: tuple[str, ...]
     return shaped
 
 
-def _unused_by(method: str) -> tuple[str, ...]:
-    """Options a settings file may hold for other methods than the one that runs."""
-    return tuple(name for name, (methods, _reason) in _METHOD_OPTIONS.items() if method not in methods)
-
-
 def _name_flag(option: str) -> str:
     return {"start": "--from", "factory": "--model"}.get(option, f"--{option.replace('_', '-')}")
 
 
-def _require_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+def _require_choice(name: str, value: str, allowed: Iterable[str]) -> None:
     if value not in allowed:
         raise InputError(f"{_name_flag(name)} is {value!r}; allowed: {', '.join(allowed)}")

@@ -23,7 +23,8 @@ MODEL = Path("model.pt")
 
 def test_dsp_is_the_default_and_follows_the_papers_recipe() -> None:
     settings = resolve_compile_settings(MODEL, None, {})
-    assert (settings.method, settings.retrain, settings.start) == ("dsp", "scratch", "scratch")
+    assert (settings.method, settings.retrain) == ("dsp", "scratch")
+    assert settings.pruning_options == {"start": "scratch", "sparsity_weight": 1e-5}
     assert settings.recipe == {"epochs": 1500, "seed": 0}
 
 
@@ -45,7 +46,17 @@ def test_l1_fine_tunes_with_early_stopping_on_macro_f1() -> None:
         ({"ratio": 0.5}, "--ratio does not go with --method dsp"),
         ({"method": "l1", "start": "trained"}, "--from does not go with --method l1"),
         ({"method": "none", "retrain": "finetune"}, "--retrain does not go with --method none"),
-        ({"method": "magic"}, "--method is 'magic'; allowed: dsp, l1, none"),
+        ({"method": "magic"}, "--method is 'magic'; allowed: dsp, l1, l2"),
+        ({"method": "none", "accuracy_drop": "1pp"}, "--accuracy-drop does not go with --method none"),
+        ({"method": "l1", "accuracy_drop": "1pp", "ratio": 0.3}, "--ratio and --accuracy-drop both say how strongly"),
+        ({"method": "l1", "accuracy_drop": "1"}, "--accuracy-drop=1: not a number of percentage points"),
+        ({"method": "sap", "step": 0.2}, "--step does not go with --method sap: sap finds the share of weights"),
+        ({"method": "sap", "pq": "2,1"}, "--pq is '2,1'; allowed: 0 < p <= 1 <= q"),
+        ({"method": "l1", "width": 8}, "--width does not go with --method l1. Methods that have it: static"),
+        ({"method": "static", "retrain": "finetune"}, "--retrain finetune does not go with --method static"),
+        ({"method": "lth", "train": "a.b:c"}, "--train does not go with --method lth"),
+        ({"method": "l1", "stop": "soon"}, "--stop is 'soon'; allowed: epochs, accuracy, incop-if, incop-gf"),
+        ({"method": "dprp", "rank_epsilon": 1.0}, "--rank-epsilon is 1.0; allowed: above 0, below 1"),
         ({"method": "l1", "ratio": 1.0}, "--ratio is 1.0"),
         ({"method": "l1", "scope": "everywhere"}, "allowed: layer, global"),
         ({"sparsity_weight": 0.0}, "--sparsity-weight is 0.0"),
@@ -66,7 +77,7 @@ def test_the_settings_file_beside_the_model_is_read_and_options_win(tmp_path: Pa
         '[prune]\nmethod = "l1"\nratio = 0.25\n[retrain]\nepochs = 9\nbatch_size = 16\n[budget]\nmacs = "2M"\n'
     )
     settings = resolve_compile_settings(tmp_path / "model.pt", None, {"epochs": 3})
-    assert (settings.method, settings.ratio) == ("l1", 0.25)
+    assert (settings.method, settings.pruning_options["ratio"]) == ("l1", 0.25)
     assert (settings.recipe["epochs"], settings.recipe["batch_size"]) == (3, 16)
     assert settings.budgets == (Budget("macs", 2e6),)
 
@@ -74,7 +85,14 @@ def test_the_settings_file_beside_the_model_is_read_and_options_win(tmp_path: Pa
 def test_ratios_in_the_settings_file_wait_for_the_method_that_has_them(tmp_path: Path) -> None:
     (tmp_path / "edgeprune.toml").write_text('[prune]\nmethod = "l1"\nratio = 0.25\n')
     settings = resolve_compile_settings(tmp_path / "model.pt", None, {"method": "dsp"})
-    assert settings.ratio == CompileSettings.ratio
+    assert settings.method_options == {}
+
+
+def test_a_search_takes_the_place_of_a_strength_in_the_settings_file(tmp_path: Path) -> None:
+    (tmp_path / "edgeprune.toml").write_text('[prune]\nmethod = "l1"\nratio = 0.25\nscope = "global"\n')
+    settings = resolve_compile_settings(tmp_path / "model.pt", None, {"accuracy_drop": "0.5pp"})
+    assert (settings.accuracy_drop, settings.method_options) == (0.5, {"scope": "global"})
+    assert settings.watches_validation
 
 
 def test_the_choices_are_those_of_the_rooms() -> None:

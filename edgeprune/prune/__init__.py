@@ -1,16 +1,18 @@
 """Prune: find which channels belong together, remove some, train again.
 
 `find_units` labels every channel of a raised program; a criterion scores the units, a selection names the ones that
-go, and `prune_channels` removes them. `train_model` trains what is left; `run_dsp` is a whole method, in which training
-itself says what can go.
+go, and `prune_channels` removes them. `train_model` trains what is left. `methods` puts these together as the papers do:
+`make_method(name, **options).run(bench)`.
 """
 
 from edgeprune.prune.batchnorm import recalibrate_batchnorm
+from edgeprune.prune.bench import AccuracyLimit, Bench
 from edgeprune.prune.checkpoint import TrainingInterruptedError
 from edgeprune.prune.criteria import CRITERIA, Criterion, L1Norm
 from edgeprune.prune.dsp import DspResult, DspSettings, draw_weights, run_dsp
 from edgeprune.prune.folding import Fold, fold_constant_channels
 from edgeprune.prune.inference import predict
+from edgeprune.prune.methods import METHODS, Method, MethodResult, make_method
 from edgeprune.prune.pruning import LayerWidth, PruneResult, prune_channels
 from edgeprune.prune.reset import reset_parameters
 from edgeprune.prune.selection import select_lowest
@@ -21,6 +23,9 @@ from edgeprune.prune.units import ChannelUnits, CoupledGroup, Layer, find_units,
 
 __all__ = [
     "CRITERIA",
+    "METHODS",
+    "AccuracyLimit",
+    "Bench",
     "ChannelUnits",
     "CoupledGroup",
     "Criterion",
@@ -30,6 +35,8 @@ __all__ = [
     "L1Norm",
     "Layer",
     "LayerWidth",
+    "Method",
+    "MethodResult",
     "PruneResult",
     "TrainResult",
     "TrainSettings",
@@ -39,6 +46,7 @@ __all__ = [
     "find_units",
     "fold_constant_channels",
     "guard_units",
+    "make_method",
     "predict",
     "prune_channels",
     "recalibrate_batchnorm",

@@ -194,8 +194,7 @@ def make_example(data: Dataset) -> torch.Tensor:
 
 def split_for(settings: CompileSettings, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Train and validation indices: 20 % of the training samples are held back where something watches them."""
-    watched = settings.recipe.get("early_stopping", "none") != "none" and settings.method != "none"
-    if not watched or not data.class_names:
+    if not settings.watches_validation or not data.class_names:
         return np.arange(len(data.y_train)), np.array([], dtype=np.int64)
     return split_train(data.y_train, seed=settings.seed)
 

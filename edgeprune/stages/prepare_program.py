@@ -97,12 +97,15 @@ def prepare_program(settings: CompileSettings, progress: Progress) -> tuple[Job,
 
 def _settle_settings(settings: CompileSettings) -> CompileSettings:
     """Without what an int8 program has no use for; raises InputError for what was meant for a network."""
-    if settings.method == "l1" or settings.train is not None:
+    is_asked_to_prune = settings.method not in (CompileSettings.method, "none")
+    if is_asked_to_prune or settings.train is not None:
         raise InputError(
             f"{settings.model.name} is an int8 TFLite program, which can be deployed but not pruned or trained; leave "
             "out --method and --train, or compile the PyTorch model (.pt)"
         )
-    return dataclasses.replace(settings, method="none", retrain="none", training={})
+    return dataclasses.replace(
+        settings, method="none", method_options={}, retrain="none", accuracy_drop=None, training={}
+    )
 
 
 def _read(name: str, content: bytes, target: Target) -> Int8Program:

@@ -8,8 +8,11 @@ from typing import Any
 from edgeprune.method_table import METHODS as INFOS
 from edgeprune.method_table import check_options
 from edgeprune.prune.methods.base import Method, MethodResult
+from edgeprune.prune.methods.dsp import Dsp
 
-METHODS: Mapping[str, type[Method]] = {}
+METHODS: Mapping[str, type[Method]] = {
+    "dsp": Dsp,
+}
 
 
 def make_method(name: str, retrain: str | None = None, **options: Any) -> Method:
