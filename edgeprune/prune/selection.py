@@ -18,6 +18,7 @@ def select_lowest(
     scope: str = "layer",
     *,
     relative: bool = True,
+    totals: Mapping[tuple[str, ...], int] | None = None,
 ) -> frozenset[int]:
     """The units of the lowest scores; every layer, tensor and parameter keeps at least one channel.
 
@@ -27,6 +28,8 @@ def select_lowest(
         floor(ratio * n) of all units at once.
     relative: with scope "global", scores are divided by the mean of their group: sums over filters of different sizes
         cannot be compared. False for scores that can, such as BatchNorm scales.
+    totals: of pruning in steps, the units that each group (by its layers) had at first: n counts them, and what is gone
+        already counts as removed. So steps of rising ratio end at the same numbers as one step of the last ratio.
 
     Ties go to the unit that comes first in the program. Units without a score stay.
     Raises InputError for a ratio outside [0, 1), an unknown scope, or a score that is not a number.
@@ -39,6 +42,9 @@ def select_lowest(
         if not math.isfinite(score):
             raise InputError(f"unit {unit} scores {score}; the model's weights must be finite")
     groups = [[unit for unit in group.units if unit in scores] for group in units.groups]
+    sizes = [len(group) for group in groups]
+    if totals is not None:
+        sizes = [totals[group.layers] for group in units.groups]
     ranked = dict(scores)
     if scope == "global":
         if relative:
@@ -46,8 +52,10 @@ def select_lowest(
                 mean = sum(scores[unit] for unit in group) / max(len(group), 1)
                 ranked.update((unit, scores[unit] / mean) for unit in group if mean)
         groups = [[unit for group in groups for unit in group]]
+        sizes = [sum(sizes if totals is None else totals.values())]
     dead: set[int] = set()
-    for group in groups:
+    for group, size in zip(groups, sizes, strict=True):
         order = sorted(group, key=lambda unit: (ranked[unit], unit))
-        dead.update(order[: math.floor(ratio * len(group) + 1e-9)])  # 0.29 * 100 is 28.999999999999996
+        wanted = math.floor(ratio * size + 1e-9)  # 0.29 * 100 is 28.999999999999996
+        dead.update(order[: max(0, wanted - (size - len(group)))])
     return guard_units(units, dead, ranked)
