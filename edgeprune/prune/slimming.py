@@ -118,9 +118,8 @@ def require_scales(module: fx.GraphModule, units: ChannelUnits, method: str) -> 
     scales = find_scales(module, units)
     if not scales.judged:
         raise UnsupportedModelError(
-            f"{method}: no channel of this model that could be removed passes a BatchNorm with a trainable scale, which "
-            f"{method} judges channels by; use --method l1, taylor or dsp, or put BatchNorm behind the layers and "
-            "train again"
+            f"{method}: none of this model's channels that could be removed passes a BatchNorm with a trainable scale, "
+            "by which it judges them; use --method l1, taylor or dsp, or train it with BatchNorm behind its layers"
         )
     return scales
 

@@ -9,9 +9,20 @@ from edgeprune.method_table import METHODS as INFOS
 from edgeprune.method_table import check_options
 from edgeprune.prune.methods.base import Method, MethodResult
 from edgeprune.prune.methods.dsp import Dsp
+from edgeprune.prune.methods.filters import L1Pruning, L2Pruning, RandomPruning
+from edgeprune.prune.methods.slimming import ProxSlimming, Slimming
+from edgeprune.prune.methods.static import StaticWidths
+from edgeprune.prune.methods.taylor import TaylorPruning
 
 METHODS: Mapping[str, type[Method]] = {
     "dsp": Dsp,
+    "l1": L1Pruning,
+    "l2": L2Pruning,
+    "random": RandomPruning,
+    "static": StaticWidths,
+    "taylor": TaylorPruning,
+    "slimming": Slimming,
+    "prox-slimming": ProxSlimming,
 }
 
 

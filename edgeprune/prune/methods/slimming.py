@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,9 @@ from torch import Tensor, fx
 
 from edgeprune.prune.batchnorm import recalibrate_batchnorm
 from edgeprune.prune.bench import Bench
-from edgeprune.prune.dsp import draw_pruned_weights, draw_weights
+from edgeprune.prune.dsp import draw_weights
 from edgeprune.prune.methods.base import Method, MethodResult, describe_pruning
+from edgeprune.prune.methods.structured import finish, list_asked
 from edgeprune.prune.prox_slimming import ProxHook
 from edgeprune.prune.pruning import PruneResult
 from edgeprune.prune.selection import select_lowest
@@ -58,8 +59,9 @@ class Slimming(Method):
         ).module
         scores = scales.score_units(dict(sparse.named_parameters()))
         dead = select_lowest(units, scores, self.ratio, self.scope, relative=False)
-        record = {"threshold": max((scores[unit] for unit in dead), default=None)}
-        return _finish(bench, sparse, dead, self.retrain, {**record, **_describe_scales(scales, scores)})
+        pruning = bench.prune(sparse, dead, asked=list_asked(units, self.ratio, self.scope))
+        record = {"threshold": max((scores[unit] for unit in dead), default=None), **_describe_scales(scales, scores)}
+        return _finish(bench, sparse, pruning, self.retrain, record)
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class ProxSlimming(Method):
         dead = guard_units(units, zeros, scales.score_units(gammas))
         sparse = _set_scales(trained, xi, scales, spared=frozenset(zeros) - dead)
         sparse = recalibrate_batchnorm(sparse, bench.x_train)
-        return _finish(bench, sparse, dead, self.retrain, _describe_scales(scales, scores))
+        return _finish(bench, sparse, bench.prune(sparse, dead), self.retrain, _describe_scales(scales, scores))
 
 
 def _choose_start(bench: Bench, scales: Scales, start: str) -> fx.GraphModule:
@@ -132,24 +134,13 @@ def _describe_scales(scales: Scales, scores: Mapping[int, float]) -> dict[str, A
 
 
 def _finish(
-    bench: Bench, sparse: fx.GraphModule, dead: frozenset[int], retrain: str, record: Mapping[str, Any]
+    bench: Bench,
+    sparse: fx.GraphModule,
+    pruning: PruneResult,
+    retrain: str,
+    record: Mapping[str, Any],
 ) -> MethodResult:
-    """Remove the units and retrain as asked."""
-    pruning = bench.prune(sparse, dead)
+    """Retrain as asked; the sparse net is a state worth a line of its own."""
     bench.progress.note(f"{len(pruning.removed)} of {record['judged_units']} units removed")
-    variants: dict[str, tuple[str, fx.GraphModule]] = {
-        "sparse": ("Sparse-trained", sparse),
-        "pruned": ("Pruned", pruning.module),
-    }
-    module = pruning.module
-    if retrain != "none":
-        label, module = _retrain(bench, sparse, pruning, retrain)
-        variants["retrained"] = (label, module)
-    return MethodResult(module, variants, {**describe_pruning(pruning), **record})
-
-
-def _retrain(bench: Bench, sparse: fx.GraphModule, pruning: PruneResult, retrain: str) -> tuple[str, fx.GraphModule]:
-    if retrain == "finetune":
-        return "Finetuned", bench.train(pruning.module, "fine-tuning").module
-    fresh = draw_pruned_weights(sparse, bench.example, pruning.removed, bench.seed, bench.factory)
-    return "Scratch-trained", bench.train(fresh, "training from scratch").module
+    result = finish(bench, pruning.module, pruning.removed, retrain, {**describe_pruning(pruning), **record})
+    return replace(result, variants={"sparse": ("Sparse-trained", sparse), **result.variants})
