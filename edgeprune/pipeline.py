@@ -19,17 +19,17 @@ from typing import Any
 
 from edgeprune import __version__
 from edgeprune.file_kinds import is_tflite_file
-from edgeprune.graph import Graph
 from edgeprune.progress import SILENT, Progress
 from edgeprune.report import CompileRecord, to_json, write_manifest, write_report
 from edgeprune.settings import CompileSettings
-from edgeprune.stages.build import Programs, build_programs, survey_base
+from edgeprune.stages.build import Exported, Programs, build_programs, survey_base
 from edgeprune.stages.evaluate import evaluate_variants
 from edgeprune.stages.firmware import make_firmware, record_firmware
 from edgeprune.stages.measure import collect_metrics, compare_layers, describe_profiles, measure_latencies
 from edgeprune.stages.prepare import Job, prepare_job
 from edgeprune.stages.prepare_program import UNPRUNED, prepare_program
 from edgeprune.stages.prune import PrunedModel, prune_and_retrain
+from edgeprune.stages.pruning_record import describe_pruned
 from edgeprune.stages.record import decide_outcome, describe_job, write_artifacts
 from edgeprune.stages.verify import verify_programs
 
@@ -60,7 +60,7 @@ def compile_model(settings: CompileSettings, progress: Progress = SILENT) -> Com
         pruned = prune_and_retrain(job)
     with timed(record, "build"):
         programs = build_programs(job, base, pruned)
-    return finish_compile(record, job, base.graph, pruned, programs)
+    return finish_compile(record, job, base, pruned, programs)
 
 
 def compile_program(settings: CompileSettings, progress: Progress = SILENT) -> CompileResult:
@@ -72,9 +72,10 @@ def compile_program(settings: CompileSettings, progress: Progress = SILENT) -> C
 
 
 def finish_compile(
-    record: CompileRecord, job: Job, base_graph: Graph | None, pruned: PrunedModel, programs: Programs
+    record: CompileRecord, job: Job, base: Exported | None, pruned: PrunedModel, programs: Programs
 ) -> CompileResult:
     """What every compile does once its int8 program stands: verify, make the firmware, evaluate, measure, report."""
+    base_graph = None if base is None else base.graph
     with timed(record, "verify"):
         record.parity, record.sqnr = verify_programs(job, pruned, programs)
     with timed(record, "firmware"):
@@ -87,7 +88,8 @@ def finish_compile(
         record.layers = compare_layers(job, pruned, programs)
         record.profiles = describe_profiles(base_graph, programs)
         record.metrics = collect_metrics(job, record, firmware)
-    describe_job(record, job, pruned)
+    record.pruning = describe_pruned(job, base, pruned, programs)
+    describe_job(record, job)
     write_artifacts(record, job, pruned, programs, firmware)
     decide_outcome(record, job.settings.budgets)
     document = to_json(record, __version__)

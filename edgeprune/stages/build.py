@@ -73,7 +73,7 @@ def build_programs(job: Job, base: Exported, pruned: PrunedModel) -> Programs:
     exported = base if pruned.module is job.model.module else _export(job, pruned.module)
     float_graph = exported.graph
     samples = to_nhwc(_choose_calibration_samples(job))
-    int8_graph, int8_tflite = _quantize(job, float_graph, samples)
+    int8_graph, int8_tflite = quantize_network(job, float_graph, samples)
     return Programs(
         float_graph=float_graph,
         int8_graph=int8_graph,
@@ -109,8 +109,8 @@ def _choose_calibration_samples(job: Job) -> np.ndarray:
     return samples[chosen]
 
 
-def _quantize(job: Job, float_graph: Graph, samples: np.ndarray) -> tuple[Graph, bytes]:
-    """The int8 program and its TFLite file, by the converter that the settings name."""
+def quantize_network(job: Job, float_graph: Graph, samples: np.ndarray) -> tuple[Graph, bytes]:
+    """The int8 program and its TFLite file, by the converter that the settings name; samples: (N, H, W, C)."""
     converter = job.settings.converter
     if converter == "edgeprune":
         ranges = calibrate(float_graph, samples, job.settings.observer, job.progress)

@@ -25,7 +25,7 @@ from edgeprune.target import describe_target
 PRUNED_MODEL = "model_pruned.pt"
 
 
-def describe_job(record: CompileRecord, job: Job, pruned: PrunedModel) -> None:
+def describe_job(record: CompileRecord, job: Job) -> None:
     """Fill the sections that say what went in and what was asked for; no path of this machine among them."""
     record.model = {
         "name": job.model.name,
@@ -48,7 +48,6 @@ def describe_job(record: CompileRecord, job: Job, pruned: PrunedModel) -> None:
     }
     record.target = describe_target(job.target)
     record.settings = describe_settings(job.settings)
-    record.pruning = pruned.record
     record.tools = list_tool_versions()
     record.notes = job.notes
 
