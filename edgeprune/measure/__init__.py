@@ -6,6 +6,7 @@ Every figure names its method; a time of this machine is never given as a microc
 from edgeprune.measure.host import Latency, measure_host_latency
 from edgeprune.measure.static import LayerProfile, Profile, profile_graph
 from edgeprune.measure.torch_counts import LayerMacs, MacCounts, ParameterCounts, count_macs, count_parameters
+from edgeprune.measure.transport import Transport, measure_transport
 
 __all__ = [
     "Latency",
@@ -14,8 +15,10 @@ __all__ = [
     "MacCounts",
     "ParameterCounts",
     "Profile",
+    "Transport",
     "count_macs",
     "count_parameters",
     "measure_host_latency",
+    "measure_transport",
     "profile_graph",
 ]

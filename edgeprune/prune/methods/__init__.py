@@ -10,6 +10,7 @@ from edgeprune.method_table import check_options
 from edgeprune.prune.methods.base import Method, MethodResult
 from edgeprune.prune.methods.dsp import Dsp
 from edgeprune.prune.methods.filters import L1Pruning, L2Pruning, RandomPruning
+from edgeprune.prune.methods.magnitude import Lth, Sap
 from edgeprune.prune.methods.slimming import ProxSlimming, Slimming
 from edgeprune.prune.methods.static import StaticWidths
 from edgeprune.prune.methods.taylor import TaylorPruning
@@ -23,6 +24,8 @@ METHODS: Mapping[str, type[Method]] = {
     "taylor": TaylorPruning,
     "slimming": Slimming,
     "prox-slimming": ProxSlimming,
+    "lth": Lth,
+    "sap": Sap,
 }
 
 
