@@ -61,7 +61,8 @@ def describe_redundancy(
 
     forms: label -> raised program in eval mode. x_train: float32 (N, C, ...), of which at most `most_samples`, drawn by
     the seed, are looked at. Gives `redundancy`: {"samples", "forms": {label: [row of Redundancy]}}, and `heat_maps`:
-    [{"tensor", "layer", "sample", "forms": {label: [[value by position] by channel]}}].
+    [{"tensor", "layer", "sample", "sizes": {label: [channels, positions]}, "forms": {label: [[value by position] by
+    channel]}}], of at most HEAT_MAPS tensors; `sizes` are those before neighbours were averaged.
     """
     chosen = draw_samples(len(x_train), most_samples, seed)
     example = torch.from_numpy(np.resize(x_train, (2, *x_train.shape[1:]))).float()
@@ -73,9 +74,10 @@ def describe_redundancy(
         rows[label] = [asdict(figure) for figure in figures]
         picked = pick_evenly(tensors, HEAT_MAPS) if not shown else [t for t in tensors if t.node in shown]
         layers = {figure.tensor: figure.layer for figure in figures}
-        for tensor, values in zip(picked, draw_heat_maps(module, picked, x_train[chosen[0]]), strict=True):
-            start = {"tensor": tensor.node, "layer": layers[tensor.node], "sample": int(chosen[0]), "forms": {}}
-            shown.setdefault(tensor.node, start)["forms"][label] = values
+        for tensor, (size, values) in zip(picked, draw_heat_maps(module, picked, x_train[chosen[0]]), strict=True):
+            about = {"tensor": tensor.node, "layer": layers[tensor.node], "sample": int(chosen[0])}
+            heat_map = shown.setdefault(tensor.node, {**about, "sizes": {}, "forms": {}})
+            heat_map["sizes"][label], heat_map["forms"][label] = size, values
     return {"redundancy": {"samples": len(chosen), "forms": rows}, "heat_maps": list(shown.values())}
 
 
@@ -148,14 +150,17 @@ def compute_effective_ranks(feature_map: Tensor, active: Tensor) -> Tensor:
 
 def draw_heat_maps(
     module: fx.GraphModule, tensors: Sequence[ObservedTensor], sample: np.ndarray
-) -> list[list[list[float]]]:
-    """Channel by position values of one sample (C, ...) for each tensor, neighbours averaged where there are many."""
+) -> list[tuple[list[int], list[list[float]]]]:
+    """([channels, positions], values by channel and position) of one sample (C, ...) for each tensor.
+
+    Where there are more than HEAT_MAP_CHANNELS or HEAT_MAP_POSITIONS, values are means of neighbours.
+    """
     maps = run_view(module, tensors, sample[None]) if tensors else ()
     pictures = []
     for feature_map in maps:
-        values = feature_map[0].flatten(1).double().numpy()
-        values = average_neighbours(average_neighbours(values, HEAT_MAP_CHANNELS, 0), HEAT_MAP_POSITIONS, 1)
-        pictures.append([[float(f"{value:.3g}") for value in row] for row in values])
+        full = feature_map[0].flatten(1).double().numpy()
+        values = average_neighbours(average_neighbours(full, HEAT_MAP_CHANNELS, 0), HEAT_MAP_POSITIONS, 1)
+        pictures.append((list(full.shape), [[float(f"{value:.3g}") for value in row] for row in values]))
     return pictures
 
 

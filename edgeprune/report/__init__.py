@@ -15,7 +15,7 @@ from edgeprune.report.budget import (
     parse_budgets,
 )
 from edgeprune.report.record import Artifact, CompileRecord, LayerRow, Variant, to_json
-from edgeprune.report.write import load_schema, write_manifest, write_report
+from edgeprune.report.write import load_schema, write_manifest, write_redundancy, write_report
 
 __all__ = [
     "METRIC_KINDS",
@@ -32,5 +32,6 @@ __all__ = [
     "parse_budgets",
     "to_json",
     "write_manifest",
+    "write_redundancy",
     "write_report",
 ]

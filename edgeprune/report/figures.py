@@ -5,16 +5,9 @@ Made without plotly's Python classes, which take a second to import; the package
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from edgeprune.report.plotting import AFTER_COLOR, BEFORE_COLOR, VARIANT_COLORS, Document, Figure, make_figure
+from edgeprune.report.pruning_figures import draw_pruning_figures
 
-Document = Mapping[str, Any]
-Figure = dict[str, Any]
-
-BEFORE_COLOR = "#9aa5b1"
-AFTER_COLOR = "#1f77b4"
-# colours that people with colour-blindness tell apart (Okabe and Ito)
-VARIANT_COLORS = ("#56b4e9", "#e69f00", "#009e73", "#0072b2", "#d55e00", "#cc79a7", "#f0e442", "#999999", "#332288")
 SMALLEST_MARKER, LARGEST_MARKER = 10.0, 46.0
 
 
@@ -29,7 +22,8 @@ def draw_figures(document: Document) -> dict[str, Figure]:
         "firmware-layers": draw_firmware_layers,
     }
     figures = {name: draw(document) for name, draw in drawers.items()}
-    return {name: figure for name, figure in figures.items() if figure is not None}
+    found = {name: figure for name, figure in figures.items() if figure is not None}
+    return {**found, **draw_pruning_figures(document)}
 
 
 def draw_accuracy_against_macs(document: Document) -> Figure | None:
@@ -55,7 +49,7 @@ def draw_accuracy_against_macs(document: Document) -> Figure | None:
         }
         for index, variant in enumerate(variants)
     ]
-    return _figure(traces, "MACs of one inference", "test accuracy, %", height=380, xaxis={"rangemode": "tozero"})
+    return make_figure(traces, "MACs of one inference", "test accuracy, %", height=380, xaxis={"rangemode": "tozero"})
 
 
 def draw_layer_macs(document: Document) -> Figure | None:
@@ -87,7 +81,7 @@ def draw_parity(document: Document) -> Figure | None:
             }
         )
     top = max([1, *(row["max_lsb"] or 0 for row in rows)])  # None: not run, drawn as a gap
-    return _figure(traces, "", "largest difference, LSB", height=320, yaxis={"range": [0, top + 0.2], "dtick": 1})
+    return make_figure(traces, "", "largest difference, LSB", height=320, yaxis={"range": [0, top + 0.2], "dtick": 1})
 
 
 def draw_sqnr(document: Document) -> Figure | None:
@@ -102,7 +96,7 @@ def draw_sqnr(document: Document) -> Figure | None:
         "y": [row["layer"] for row in rows],
         "marker": {"color": AFTER_COLOR},
     }
-    figure = _figure([trace], "SQNR, dB", "", height=120 + 20 * len(rows), yaxis={"autorange": "reversed"})
+    figure = make_figure([trace], "SQNR, dB", "", height=120 + 20 * len(rows), yaxis={"autorange": "reversed"})
     figure["layout"]["showlegend"] = False
     return figure
 
@@ -121,7 +115,7 @@ def draw_firmware_layers(document: Document) -> Figure | None:
         "customdata": [row["kernel"] for row in rows],
         "hovertemplate": "%{customdata}<br>%{x:,} instructions",
     }
-    figure = _figure([trace], "instructions of one inference", "", height=120 + 22 * len(rows))
+    figure = make_figure([trace], "instructions of one inference", "", height=120 + 22 * len(rows))
     figure["layout"]["yaxis"] = {**figure["layout"].get("yaxis", {}), "autorange": "reversed"}
     figure["layout"]["showlegend"] = False
     return figure
@@ -142,37 +136,4 @@ def _draw_before_after(document: Document, before: str, after: str, axis: str) -
         }
         for label, key, color in (("before", before, BEFORE_COLOR), ("after", after, AFTER_COLOR))
     ]
-    return _figure(traces, "", axis, height=340)
-
-
-def _figure(
-    traces: list[dict[str, Any]],
-    x_title: str,
-    y_title: str,
-    *,
-    height: int,
-    xaxis: Mapping[str, Any] | None = None,
-    yaxis: Mapping[str, Any] | None = None,
-) -> Figure:
-    layout = {
-        "height": height,
-        "margin": {"l": 60, "r": 20, "t": 50, "b": 60},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"family": "system-ui, sans-serif", "color": "#8a8f98"},
-        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},  # above: layer names below may be long
-        "barmode": "group",
-        "xaxis": {
-            "title": {"text": x_title},
-            "automargin": True,
-            "gridcolor": "rgba(128,128,128,0.25)",
-            **(xaxis or {}),
-        },
-        "yaxis": {
-            "title": {"text": y_title},
-            "automargin": True,
-            "gridcolor": "rgba(128,128,128,0.25)",
-            **(yaxis or {}),
-        },
-    }
-    return {"data": traces, "layout": layout}
+    return make_figure(traces, "", axis, height=340)

@@ -1,4 +1,4 @@
-"""report.html: one file with everything in it, that works without a network."""
+"""report.html, and the page of an analysis: one file with everything in it, that works without a network."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ from typing import Any
 from edgeprune.errors import EdgepruneError
 from edgeprune.report import tables
 from edgeprune.report.figures import draw_figures
+from edgeprune.report.plotting import Figure
+from edgeprune.report.pruning_figures import HEAT_MAP, draw_pruning_figures
+from edgeprune.report.pruning_tables import list_pruning_tables, list_redundancy
 from edgeprune.report.tables import Table
 
-TEMPLATE = Path(__file__).with_name("page.html.jinja")
+Sections = Sequence[tuple[str, Sequence[str], Sequence[Table | None]]]  # title, figures by name, tables
+
+# parts of the pruning section that stand in tables and pictures; the rest is shown as it is
+PRUNING_SHOWN = (
+    *("trainings", "steps", "ended_by", "masks", "transport", "ranks", "rank_history"),
+    *("search", "redundancy", "heat_maps"),
+)
+PRUNING_FIGURES = ("search", "schedule", "information-flow", "rank-history", "ranks", "efficiency")
 
 
 def render_html(document: Mapping[str, Any]) -> str:
     """The report as a page; text from models and data files is escaped by the template."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    sections: Sequence[tuple[str, list[str], list[Table | None]]] = (
+    figures = draw_figures(document)
+    sections: Sections = (
         (
             "Result",
             ["accuracy-against-macs"],
@@ -39,6 +41,7 @@ def render_html(document: Mapping[str, Any]) -> str:
             ["layers-macs", "layers-parameters"],
             [tables.list_layers(document), tables.list_unpruned(document), tables.list_program(document)],
         ),
+        ("Pruning", [*PRUNING_FIGURES, *name_heat_maps(figures)], list_pruning_tables(document)),
         (
             "Firmware",
             ["firmware-layers"],
@@ -53,19 +56,52 @@ def render_html(document: Mapping[str, Any]) -> str:
         ("Quantization", ["sqnr"], [tables.list_sqnr(document)]),
         ("Files", [], [tables.list_artifacts(document)]),
     )
-    figures = draw_figures(document)
-    return environment.get_template(TEMPLATE.name).render(
-        document=document,
+    shown = {key: document[key] for key in ("settings", "target", "data", "tools", "timings")}
+    pruning = {key: value for key, value in document["pruning"].items() if key not in PRUNING_SHOWN}
+    return _render(
+        "page.html.jinja",
+        document,
+        sections,
+        figures,
         summary=tables.summarize(document),
+        settings_json=json.dumps({**shown, "pruning": pruning}, indent=2),
+    )
+
+
+def render_redundancy(document: Mapping[str, Any]) -> str:
+    """The analysis of redundancy as a page; document: as `stages.analyze` makes it."""
+    as_pruning = {"pruning": document}
+    figures = draw_pruning_figures(as_pruning)
+    sections = [("Redundancy", ["efficiency", *name_heat_maps(figures)], [list_redundancy(as_pruning)])]
+    return _render("redundancy.html.jinja", document, sections, figures)
+
+
+def name_heat_maps(figures: Mapping[str, Figure]) -> list[str]:
+    """Names of the heat maps among the figures, in order."""
+    return [name for name in figures if name.startswith(HEAT_MAP)]
+
+
+def _render(
+    template: str, document: Mapping[str, Any], sections: Sections, figures: Mapping[str, Figure], **values: Any
+) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(
+        document=document,
         sections=[
             (title, [name for name in names if name in figures], [table for table in found if table is not None])
             for title, names, found in sections
         ],
         figures_json=_embed_json(figures),
-        settings_json=json.dumps(
-            {key: document[key] for key in ("settings", "pruning", "target", "data", "tools", "timings")}, indent=2
-        ),
         plotly_script=load_plotly_script(),
+        **values,
     )
 
 

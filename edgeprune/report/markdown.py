@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeprune.report import tables
+from edgeprune.report.pruning_tables import list_pruning_tables
 from edgeprune.report.tables import Table
 
 
@@ -28,6 +29,7 @@ def render_markdown(document: Mapping[str, Any]) -> str:
         tables.list_sqnr(document, worst=5),
         tables.list_layers(document),
         tables.list_unpruned(document),
+        *list_pruning_tables(document),
         tables.list_firmware_layers(document),
         tables.list_artifacts(document),
     )

@@ -24,6 +24,17 @@ class Table:
     text_columns: tuple[int, ...] = (0,)
 
 
+def keep_used_columns(table: Table) -> Table:
+    """The table without the columns that are empty in every row."""
+    used = [column for column in range(len(table.head)) if any(row[column] for row in table.rows)]
+    return Table(
+        table.caption,
+        tuple(table.head[column] for column in used),
+        tuple(tuple(row[column] for column in used) for row in table.rows),
+        tuple(index for index, column in enumerate(used) if column in table.text_columns),
+    )
+
+
 def summarize(document: Document) -> str:
     """The result in one sentence: what is shipped, against what went in."""
     variants = document["variants"]
@@ -61,13 +72,8 @@ def list_variants(document: Document) -> Table | None:
     samples = max(variant["test_samples"] for variant in variants.values())
     head = ("form", "parameters", "MACs", "MACs vs base", "bytes", "accuracy", "macro-F1", "computed by")
     # a program without base or labels leaves columns empty
-    used = [column for column in range(len(head)) if any(row[column] for row in rows)]
-    return Table(
-        f"Forms of the model, on {samples:,} test samples" if samples else "Forms of the model",
-        tuple(head[column] for column in used),
-        tuple(tuple(row[column] for column in used) for row in rows),
-        (0, len(used) - 1),
-    )
+    title = f"Forms of the model, on {samples:,} test samples" if samples else "Forms of the model"
+    return keep_used_columns(Table(title, head, rows, (0, len(head) - 1)))
 
 
 def list_confusion(document: Document, key: str = "int8") -> Table | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune.disk import write_file_atomically
-from edgeprune.report.html import render_html
+from edgeprune.report.html import render_html, render_redundancy
 from edgeprune.report.markdown import render_markdown
 
 MANIFEST_VERSION = 1
@@ -23,6 +23,17 @@ def write_report(document: Mapping[str, Any], folder: Path) -> Path:
     write_file_atomically(folder / "report.md", render_markdown(document).encode())
     page = folder / "report.html"
     write_file_atomically(page, render_html(document).encode())
+    return page
+
+
+def write_redundancy(document: Mapping[str, Any], folder: Path) -> Path:
+    """Write an analysis as redundancy.json and redundancy.html into `folder`; returns the path of the page.
+
+    document: as `stages.analyze` makes it. Raises InputError when the folder does not take the files.
+    """
+    write_file_atomically(folder / "redundancy.json", _encode(document))
+    page = folder / "redundancy.html"
+    write_file_atomically(page, render_redundancy(document).encode())
     return page
 
 

@@ -143,6 +143,7 @@ def test_heat_maps_average_neighbours_and_say_which_sample() -> None:
     x = np.random.default_rng(0).normal(size=(5, 1, 300)).astype(np.float32)
     section = describe_redundancy({"Base": module}, x)
     (heat_map,) = section["heat_maps"]
+    assert heat_map["sizes"] == {"Base": [70, 300]}
     values = np.array(heat_map["forms"]["Base"])
     assert values.shape == (HEAT_MAP_CHANNELS, HEAT_MAP_POSITIONS)
     with torch.no_grad():
