@@ -1,0 +1,82 @@
+"""Options that several commands have, and what their functions print with. Nothing heavy at the top; see `cli`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgeprune.progress import Progress
+
+# a pipe or a CI log has no width of its own: wide enough that no table is folded there
+LOG_WIDTH = 160
+INPUT, OUTPUT = "What goes in", "What comes out"
+
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        rich_help_panel=INPUT,
+        help="Dataset: .npz, UCR .ts/.tsv, ucr:NAME, .edf, a folder of images per class. "
+        "(default: the data entry of the edgeprune.toml beside the model, or calibration_data/<model>.npz)",
+    ),
+]
+NormalizationOption = Annotated[
+    str | None,
+    typer.Option(
+        "--normalization",
+        rich_help_panel=INPUT,
+        help="none, per_series or per_channel, as in training. (default: what the model file records, or none)",
+    ),
+]
+FactoryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="PKG.MODULE:FUNCTION",
+        rich_help_panel=INPUT,
+        help="For a state_dict: the function of yours that returns the nn.Module it belongs to.",
+    ),
+]
+AllowPickleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--allow-pickle",
+        metavar="PKG.CLASS,...",
+        rich_help_panel=INPUT,
+        help="For a pickled module: the nn.Module classes it may hold.",
+    ),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", rich_help_panel=INPUT, help="Settings file. (default: edgeprune.toml beside the model, if any)"
+    ),
+]
+JsonFlag = Annotated[bool, typer.Option("--json", rich_help_panel=OUTPUT, help="Print JSON for programs instead.")]
+QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=OUTPUT, help="No progress, no notes.")]
+
+
+def make_console() -> Console:
+    """Where results are printed: as wide as the terminal, or LOG_WIDTH."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+
+
+def make_progress(quiet: bool) -> Progress:
+    """Bars and notes on stderr, or silence."""
+    from edgeprune.progress import SILENT
+
+    if quiet:
+        return SILENT
+    from rich.console import Console
+
+    from edgeprune.console import ConsoleProgress
+
+    return ConsoleProgress(Console(stderr=True, width=None if sys.stderr.isatty() else LOG_WIDTH))
