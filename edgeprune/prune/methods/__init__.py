@@ -8,6 +8,7 @@ from typing import Any
 from edgeprune.method_table import METHODS as INFOS
 from edgeprune.method_table import check_options
 from edgeprune.prune.methods.base import Method, MethodResult
+from edgeprune.prune.methods.dprp import Dprp
 from edgeprune.prune.methods.dsp import Dsp
 from edgeprune.prune.methods.filters import L1Pruning, L2Pruning, RandomPruning
 from edgeprune.prune.methods.magnitude import Lth, Sap
@@ -26,6 +27,7 @@ METHODS: Mapping[str, type[Method]] = {
     "prox-slimming": ProxSlimming,
     "lth": Lth,
     "sap": Sap,
+    "dprp": Dprp,
 }
 
 
