@@ -16,13 +16,40 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgeprune import __version__
+from edgeprune.cli_analyze import analyze_app
+from edgeprune.cli_options import (
+    FIRMWARE,
+    INPUT,
+    OUTPUT,
+    PRUNING,
+    TRAINING,
+    AllowPickleOption,
+    BatchSizeOption,
+    ClassWeightsOption,
+    ConfigOption,
+    DataOption,
+    DeviceOption,
+    EarlyStoppingOption,
+    EpochsOption,
+    FactoryOption,
+    JsonFlag,
+    LearningRateOption,
+    NormalizationOption,
+    OptimizerOption,
+    PatienceOption,
+    QuietFlag,
+    SeedOption,
+    TimeLimitOption,
+    WeightDecayOption,
+    describe_method_option,
+    make_console,
+    make_progress,
+)
 from edgeprune.errors import EdgepruneError, InputError
-from edgeprune.method_table import METHODS, OPTIONS
+from edgeprune.method_table import METHODS
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from edgeprune.progress import Progress
 
 app = typer.Typer(
     name="edgeprune",
@@ -34,102 +61,21 @@ app = typer.Typer(
     "4 regression; 5 model not supported; 6 measurement unavailable; 7 untrusted input refused.",
 )
 
-# a pipe or a CI log has no width of its own: wide enough that no table is folded there
-LOG_WIDTH = 160
-INPUT, PRUNING, TRAINING, OUTPUT = "What goes in", "Pruning", "Training", "What comes out"
-FIRMWARE = "Firmware (Cortex-M)"
-
 ModelArgument = Annotated[
     Path,
     typer.Argument(
         help="A .pt made by edgeprune.save_model or torch.export.save; a state_dict; a .onnx file; a full-int8 .tflite."
     ),
 ]
-DataOption = Annotated[
-    str | None,
-    typer.Option(
-        "--data",
-        rich_help_panel=INPUT,
-        help="Dataset: .npz, UCR .ts/.tsv, ucr:NAME, .edf, a folder of images per class. "
-        "(default: the data entry of the edgeprune.toml beside the model, or calibration_data/<model>.npz)",
-    ),
-]
-NormalizationOption = Annotated[
-    str | None,
-    typer.Option(
-        "--normalization",
-        rich_help_panel=INPUT,
-        help="none, per_series or per_channel, as in training. (default: what the model file records, or none)",
-    ),
-]
-FactoryOption = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        metavar="PKG.MODULE:FUNCTION",
-        rich_help_panel=INPUT,
-        help="For a state_dict: the function of yours that returns the nn.Module it belongs to.",
-    ),
-]
-AllowPickleOption = Annotated[
-    str | None,
-    typer.Option(
-        "--allow-pickle",
-        metavar="PKG.CLASS,...",
-        rich_help_panel=INPUT,
-        help="For a pickled module: the nn.Module classes it may hold.",
-    ),
-]
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", rich_help_panel=INPUT, help="Settings file. (default: edgeprune.toml beside the model, if any)"
-    ),
-]
-EpochsOption = Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="Epochs of each training.")]
-BatchSizeOption = Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="(default: 64)")]
-OptimizerOption = Annotated[str | None, typer.Option(rich_help_panel=TRAINING, help="adam or sgd. (default: adam)")]
-LearningRateOption = Annotated[float | None, typer.Option(rich_help_panel=TRAINING, help="(default: 0.001)")]
-WeightDecayOption = Annotated[float | None, typer.Option(rich_help_panel=TRAINING, help="(default: 0)")]
-EarlyStoppingOption = Annotated[
-    str | None,
-    typer.Option(
-        rich_help_panel=TRAINING,
-        help="none, accuracy or macro_f1, watched on a validation split of the training data.",
-    ),
-]
-PatienceOption = Annotated[
-    int | None, typer.Option(rich_help_panel=TRAINING, help="Epochs without a better validation score before stopping.")
-]
-ClassWeightsOption = Annotated[str | None, typer.Option(rich_help_panel=TRAINING, help="none or balanced.")]
-TimeLimitOption = Annotated[
-    str | None, typer.Option(rich_help_panel=TRAINING, help="For each training, such as 90s, 20m or 2h.")
-]
-DeviceOption = Annotated[str | None, typer.Option(rich_help_panel=TRAINING, help="auto, cpu or cuda. (default: auto)")]
-SeedOption = Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="Seed of everything. (default: 0)")]
-
-
-def _describe_method_option(name: str) -> Any:
-    """The option with its help from the table: what it is, which methods have it, with what default."""
-    option = OPTIONS[name]
-    methods: dict[Any, list[str]] = {}
-    for info in METHODS.values():
-        if name in info.defaults:
-            methods.setdefault(info.defaults[name], []).append(info.name)
-    having = "; ".join(f"{', '.join(names)} (default: {default})" for default, names in methods.items())
-    return typer.Option(
-        option.flag, rich_help_panel=PRUNING, help=f"{option.help[0].upper()}{option.help[1:]}. {having}"
-    )
-
-
-JsonFlag = Annotated[bool, typer.Option("--json", rich_help_panel=OUTPUT, help="Print JSON for programs instead.")]
-QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=OUTPUT, help="No progress, no notes.")]
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"edgeprune {__version__}")
         raise typer.Exit
+
+
+app.add_typer(analyze_app)
 
 
 @app.callback()
@@ -179,21 +125,21 @@ def compile_command(
         str | None,
         typer.Option(rich_help_panel=PRUNING, help="Of --accuracy-drop: accuracy or macro_f1. (default: accuracy)"),
     ] = None,
-    ratio: Annotated[float | None, _describe_method_option("ratio")] = None,
-    scope: Annotated[str | None, _describe_method_option("scope")] = None,
-    width: Annotated[int | None, _describe_method_option("width")] = None,
-    start: Annotated[str | None, _describe_method_option("start")] = None,
-    sparsity_weight: Annotated[float | None, _describe_method_option("sparsity_weight")] = None,
-    prox_weight: Annotated[float | None, _describe_method_option("prox_weight")] = None,
-    iterations: Annotated[int | None, _describe_method_option("iterations")] = None,
-    step: Annotated[float | None, _describe_method_option("step")] = None,
-    step_epochs: Annotated[int | None, _describe_method_option("step_epochs")] = None,
-    stop: Annotated[str | None, _describe_method_option("stop")] = None,
-    epsilon: Annotated[float | None, _describe_method_option("epsilon")] = None,
-    rewind: Annotated[str | None, _describe_method_option("rewind")] = None,
-    pq: Annotated[str | None, _describe_method_option("pq")] = None,
-    compression_weight: Annotated[float | None, _describe_method_option("compression_weight")] = None,
-    rank_epsilon: Annotated[float | None, _describe_method_option("rank_epsilon")] = None,
+    ratio: Annotated[float | None, describe_method_option("ratio")] = None,
+    scope: Annotated[str | None, describe_method_option("scope")] = None,
+    width: Annotated[int | None, describe_method_option("width")] = None,
+    start: Annotated[str | None, describe_method_option("start")] = None,
+    sparsity_weight: Annotated[float | None, describe_method_option("sparsity_weight")] = None,
+    prox_weight: Annotated[float | None, describe_method_option("prox_weight")] = None,
+    iterations: Annotated[int | None, describe_method_option("iterations")] = None,
+    step: Annotated[float | None, describe_method_option("step")] = None,
+    step_epochs: Annotated[int | None, describe_method_option("step_epochs")] = None,
+    stop: Annotated[str | None, describe_method_option("stop")] = None,
+    epsilon: Annotated[float | None, describe_method_option("epsilon")] = None,
+    rewind: Annotated[str | None, describe_method_option("rewind")] = None,
+    pq: Annotated[str | None, describe_method_option("pq")] = None,
+    compression_weight: Annotated[float | None, describe_method_option("compression_weight")] = None,
+    rank_epsilon: Annotated[float | None, describe_method_option("rank_epsilon")] = None,
     retrain: Annotated[
         str | None,
         typer.Option(
@@ -278,11 +224,11 @@ def compile_command(
     settings = resolve_compile_settings(model, config, options)
     from edgeprune.pipeline import compile_model  # after the settings: a typing mistake need not wait for torch
 
-    result = compile_model(settings, _make_progress(quiet or as_json))
+    result = compile_model(settings, make_progress(quiet or as_json))
     if as_json:
         typer.echo(json.dumps(result.document, indent=2))
     else:
-        _print_compile_result(_make_console(), result.document, result.page)
+        _print_compile_result(make_console(), result.document, result.page)
     raise typer.Exit(result.exit_code)
 
 
@@ -323,7 +269,7 @@ def train_command(
     from edgeprune.stages.train import train_reference_model
 
     options = _collect_options(locals(), leave_out=("as_json", "quiet"))
-    summary = train_reference_model(resolve_train_settings(options), _make_progress(quiet or as_json))
+    summary = train_reference_model(resolve_train_settings(options), make_progress(quiet or as_json))
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
         return
@@ -376,7 +322,7 @@ def evaluate_command(
         f"{artifact} on {summary['samples']:,} test samples of {summary['data']}, computed by {summary['executor']}"
     )
     typer.echo(f"accuracy {100 * summary['accuracy']:.2f} %, macro-F1 {100 * summary['macro_f1']:.2f} %\n")
-    print_tables(_make_console(), [confusion])
+    print_tables(make_console(), [confusion])
 
 
 @app.command("targets")
@@ -401,7 +347,7 @@ def targets_command(as_json: JsonFlag = False) -> None:
         )
         for target in targets
     )
-    print_tables(_make_console(), [Table("Targets", ("name", "clock", "flash", "RAM", ""), rows, (0, 4))])
+    print_tables(make_console(), [Table("Targets", ("name", "clock", "flash", "RAM", ""), rows, (0, 4))])
     typer.echo("Your own: a .toml file that inherits one of these; --target ./my.toml")
 
 
@@ -461,7 +407,7 @@ def doctor_command(as_json: JsonFlag = False) -> None:
             for finding in findings
         )
         print_tables(
-            _make_console(), [Table("Packages", ("package", "version", "for", "to get it"), rows, (0, 1, 2, 3))]
+            make_console(), [Table("Packages", ("package", "version", "for", "to get it"), rows, (0, 1, 2, 3))]
         )
     missing = [finding.name for finding in findings if finding.required and finding.version is None]
     if missing:
@@ -511,32 +457,16 @@ def _collect_options(values: Mapping[str, Any], leave_out: Sequence[str]) -> dic
     }
 
 
-def _make_console() -> Console:
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
-
-
-def _make_progress(quiet: bool) -> Progress:
-    from edgeprune.progress import SILENT
-
-    if quiet:
-        return SILENT
-    from rich.console import Console
-
-    from edgeprune.console import ConsoleProgress
-
-    return ConsoleProgress(Console(stderr=True, width=None if sys.stderr.isatty() else LOG_WIDTH))
-
-
 def _print_compile_result(console: Console, document: Mapping[str, Any], page: Path) -> None:
     from edgeprune.console import print_tables
-    from edgeprune.report import tables
+    from edgeprune.report import pruning_tables, tables
 
     print_tables(
         console,
         [
             tables.list_variants(document),
+            pruning_tables.list_search(document),
+            pruning_tables.list_masks(document),
             tables.list_parity(document),
             tables.list_firmware(document),
             tables.list_memory_choices(document),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from edgeprune.method_table import METHODS, OPTIONS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
 
 # a pipe or a CI log has no width of its own: wide enough that no table is folded there
 LOG_WIDTH = 160
-INPUT, OUTPUT = "What goes in", "What comes out"
+INPUT, PRUNING, TRAINING, OUTPUT = "What goes in", "Pruning", "Training", "What comes out"
+FIRMWARE = "Firmware (Cortex-M)"
 
 DataOption = Annotated[
     str | None,
@@ -58,8 +61,42 @@ ConfigOption = Annotated[
         "--config", rich_help_panel=INPUT, help="Settings file. (default: edgeprune.toml beside the model, if any)"
     ),
 ]
+EpochsOption = Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="Epochs of each training.")]
+BatchSizeOption = Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="(default: 64)")]
+OptimizerOption = Annotated[str | None, typer.Option(rich_help_panel=TRAINING, help="adam or sgd. (default: adam)")]
+LearningRateOption = Annotated[float | None, typer.Option(rich_help_panel=TRAINING, help="(default: 0.001)")]
+WeightDecayOption = Annotated[float | None, typer.Option(rich_help_panel=TRAINING, help="(default: 0)")]
+EarlyStoppingOption = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=TRAINING,
+        help="none, accuracy or macro_f1, watched on a validation split of the training data.",
+    ),
+]
+PatienceOption = Annotated[
+    int | None, typer.Option(rich_help_panel=TRAINING, help="Epochs without a better validation score before stopping.")
+]
+ClassWeightsOption = Annotated[str | None, typer.Option(rich_help_panel=TRAINING, help="none or balanced.")]
+TimeLimitOption = Annotated[
+    str | None, typer.Option(rich_help_panel=TRAINING, help="For each training, such as 90s, 20m or 2h.")
+]
+DeviceOption = Annotated[str | None, typer.Option(rich_help_panel=TRAINING, help="auto, cpu or cuda. (default: auto)")]
+SeedOption = Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="Seed of everything. (default: 0)")]
 JsonFlag = Annotated[bool, typer.Option("--json", rich_help_panel=OUTPUT, help="Print JSON for programs instead.")]
 QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=OUTPUT, help="No progress, no notes.")]
+
+
+def describe_method_option(name: str) -> Any:
+    """The option with its help from the table: what it is, which methods have it, with what default."""
+    option = OPTIONS[name]
+    methods: dict[Any, list[str]] = {}
+    for info in METHODS.values():
+        if name in info.defaults:
+            methods.setdefault(info.defaults[name], []).append(info.name)
+    having = "; ".join(f"{', '.join(names)} (default: {default})" for default, names in methods.items())
+    return typer.Option(
+        option.flag, rich_help_panel=PRUNING, help=f"{option.help[0].upper()}{option.help[1:]}. {having}"
+    )
 
 
 def make_console() -> Console:

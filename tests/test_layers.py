@@ -17,7 +17,17 @@ PACKAGE = Path(edgeprune.__file__).parent
 # The way of the data, left to right. A room that does not exist yet has its place all the same.
 ROOMS = ("load", "prune", "export", "quantize", "lower", "codegen", "measure", "report")
 DATA_ROOMS = ("models",)  # nn.Modules only: any room may import it, it imports none
-CONDUCTORS = ("cli", "console", "settings", "pipeline", "stages", "__main__", "__init__")  # above the rooms: run them
+CONDUCTORS = (
+    "cli",
+    "cli_analyze",
+    "cli_options",
+    "console",
+    "settings",
+    "pipeline",
+    "stages",
+    "__main__",
+    "__init__",
+)  # above the rooms: run them
 FOUNDATION_PACKAGES = ("reference",)
 # Starting the command line must stay quick: nothing that it imports at its top may bring these in.
 HEAVY = (
