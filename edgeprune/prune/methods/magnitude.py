@@ -72,7 +72,11 @@ class MaskPruner(Pruner):
         total = sum(row["pruned"] for row in rows)
         if not total:
             return None
-        return Pruned(State(apply_masks(state.module, after), after), {"pruned": total, "layers": rows})
+        figures: dict[str, Any] = {"pruned": total, "layers": rows}
+        if "pq_index" in rows[0]:  # in one number: the mean over all weights
+            left_before = sum(row["left_before"] for row in rows)
+            figures["pq_index"] = sum(row["pq_index"] * row["left_before"] for row in rows) / left_before
+        return Pruned(State(apply_masks(state.module, after), after), figures)
 
 
 def mask_smallest(weights: Sequence[Tensor], masks: Sequence[Tensor], count: int) -> list[Tensor]:
