@@ -340,7 +340,7 @@ def measure_form(module: fx.GraphModule, data: Dataset) -> Form:
         count_weights(module),
         profile_graph(graph).macs,
         measured.run.costs.instructions,
-        measured.run.costs.cycles,
+        measured.run.costs.cycles or 0,
         measured.ram_bytes or 0,
         measured.flash_bytes,
     )

@@ -87,13 +87,14 @@ def run_job(job: Job) -> Run:
     recipe = TrainSettings(epochs=job.options.epochs, seed=job.seed)
     sparse = replace(recipe, epochs=job.options.sparse_epochs)
 
-    base = train_model(module, data.x_train, data.y_train, recipe, progress=progress, title="base").module
+    train, none = (data.x_train, data.y_train), (data.x_train[:0], data.y_train[:0])  # nothing held out, as published
+    ways = {"progress": progress, "checkpoints": job.options.checkpoints}
+    base = train_model(module, *train, recipe, title="base", **ways).module
     forms = {"base": base}
-    settings = DspSettings(pretraining=sparse, retraining=recipe)
-    dsp = run_dsp(base, data.x_train, data.y_train, settings, progress=progress).scratch
+    dsp = run_dsp(base, *train, DspSettings(pretraining=sparse, retraining=recipe), **ways).scratch
     assert dsp is not None  # the settings ask for it
     forms["DSP"] = dsp.module
-    bench = Bench(base, data.x_train, data.y_train, data.x_train[:0], data.y_train[:0], recipe, progress=progress)
+    bench = Bench(base, *train, *none, recipe, **ways)
     for width in job.options.widths:
         forms[f"static {width}"] = make_method("static", width=width).run(bench).module
     ratio = find_ratio(base, bench.example, count_parameters(dsp.module)[0])
@@ -187,6 +188,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--widths", type=int, nargs="+", default=[16, 8, 4], help="static widths (default 16 8 4)")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS[:3]), help="default: three")
     parser.add_argument("--processes", type=int, default=2, help="runs side by side, one thread each (default 2)")
+    parser.add_argument("--checkpoints", type=Path, help="folder of trainings under way, to go on after Ctrl-C")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     return parser.parse_args()
 
