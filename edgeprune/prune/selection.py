@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from edgeprune.errors import InputError
 from edgeprune.prune.units import ChannelUnits, guard_units
 
 SCOPES = ("layer", "global")
+
+
+@dataclass(frozen=True)
+class LeftOver:
+    """Of a group of coupled layers, after some pruning: the units that are left, and how many there were at first."""
+
+    units: tuple[int, ...]
+    first_size: int
 
 
 def select_lowest(
@@ -18,7 +27,7 @@ def select_lowest(
     scope: str = "layer",
     *,
     relative: bool = True,
-    totals: Mapping[tuple[str, ...], int] | None = None,
+    left: Sequence[LeftOver] | None = None,
 ) -> frozenset[int]:
     """The units of the lowest scores; every layer, tensor and parameter keeps at least one channel.
 
@@ -28,8 +37,8 @@ def select_lowest(
         floor(ratio * n) of all units at once.
     relative: with scope "global", scores are divided by the mean of their group: sums over filters of different sizes
         cannot be compared. False for scores that can, such as BatchNorm scales.
-    totals: of pruning in steps, the units that each group (by its layers) had at first: n counts them, and what is gone
-        already counts as removed. So steps of rising ratio end at the same numbers as one step of the last ratio.
+    left: of pruning in steps, what is left of the groups that there were at first. n then counts what there was, and
+        what is gone counts as removed: steps of rising ratio end at the same numbers as one step of the last ratio.
 
     Ties go to the unit that comes first in the program. Units without a score stay.
     Raises InputError for a ratio outside [0, 1), an unknown scope, or a score that is not a number.
@@ -41,21 +50,22 @@ def select_lowest(
     for unit, score in scores.items():
         if not math.isfinite(score):
             raise InputError(f"unit {unit} scores {score}; the model's weights must be finite")
-    groups = [[unit for unit in group.units if unit in scores] for group in units.groups]
-    sizes = [len(group) for group in groups]
-    if totals is not None:
-        sizes = [totals[group.layers] for group in units.groups]
+    if left is None:
+        left = [LeftOver(group.units, sum(unit in scores for unit in group.units)) for group in units.groups]
+    groups = [[unit for unit in group.units if unit in scores] for group in left]
+    sizes = [group.first_size for group in left]
+    gone = [size - len(group) for size, group in zip(sizes, groups, strict=True)]
     ranked = dict(scores)
     if scope == "global":
         if relative:
             for group in groups:
                 mean = sum(scores[unit] for unit in group) / max(len(group), 1)
                 ranked.update((unit, scores[unit] / mean) for unit in group if mean)
-        groups = [[unit for group in groups for unit in group]]
-        sizes = [sum(sizes if totals is None else totals.values())]
+        groups = [list(dict.fromkeys(unit for group in groups for unit in group))]
+        sizes, gone = [sum(sizes)], [sum(gone)]
     dead: set[int] = set()
-    for group, size in zip(groups, sizes, strict=True):
+    for group, size, before in zip(groups, sizes, gone, strict=True):
         order = sorted(group, key=lambda unit: (ranked[unit], unit))
         wanted = math.floor(ratio * size + 1e-9)  # 0.29 * 100 is 28.999999999999996
-        dead.update(order[: max(0, wanted - (size - len(group)))])
+        dead.update(order[: max(0, wanted - before)])
     return guard_units(units, dead, ranked)

@@ -1,11 +1,14 @@
 """Scores of units, and which of them are selected."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from edgeprune.errors import InputError
 from edgeprune.prune import CRITERIA, ChannelUnits, Criterion, L1Norm, select_lowest
+from edgeprune.prune.criteria import L2Norm, RandomScore
+from edgeprune.prune.selection import LeftOver
 from tests.prune.raised import Raised, raise_network, raise_zoo
 from tests.prune.test_units import SHAPE, Chain, DepthwiseAndShuffle, Residual
 
@@ -53,7 +56,7 @@ def test_l1_norm_of_an_rnn_sums_the_rows_of_all_gates() -> None:
 
 def test_criteria_are_listed() -> None:
     assert all(issubclass(criterion, Criterion) for criterion in CRITERIA.values())
-    assert CRITERIA["l1"] is L1Norm
+    assert list(CRITERIA.values()) == [L1Norm, L2Norm, RandomScore]
 
 
 def test_lowest_of_each_layer(chain: Raised) -> None:
@@ -104,3 +107,45 @@ def test_bad_scope_and_scores_are_refused(chain: Raised) -> None:
         select_lowest(chain.units, scores, 0.5, "model")
     with pytest.raises(InputError, match="unit 3 scores nan"):
         select_lowest(chain.units, scores | {3: float("nan")}, 0.5)
+
+
+def test_l2_norm_is_the_root_of_the_sum_of_squares(chain: Raised) -> None:
+    scores = L2Norm().score_units(chain.module, chain.units)
+    weights = [*chain.module.conv1.weight.detach().numpy(), *chain.module.conv2.weight.detach().numpy()]
+    expected = {unit: float(np.linalg.norm(weight.ravel())) for unit, weight in enumerate(weights)}
+    assert scores == pytest.approx(expected, rel=1e-12)
+
+
+def test_l2_norm_of_coupled_layers_is_the_sum_over_their_filters() -> None:
+    case = raise_network(Residual(), SHAPE)
+    scores = L2Norm().score_units(case.module, case.units)
+    first, second = (case.module.get_submodule(name).weight.detach().numpy() for name in ("first", "second"))
+    assert scores[2] == pytest.approx(float(np.linalg.norm(first[2]) + np.linalg.norm(second[3])))
+
+
+def test_random_scores_repeat_with_the_seed_and_cover_every_unit() -> None:
+    case = raise_network(Residual(), SHAPE)
+    first, again, other = (RandomScore(seed).score_units(case.module, case.units) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+    assert sorted(first) == sorted(unit for group in case.units.groups for unit in group.units)
+    assert all(0 <= score < 1 for score in first.values())
+
+
+def test_random_scores_are_drawn_anew_for_another_number_of_units() -> None:
+    """Else pruning in steps would go on removing the same places."""
+    few, more = (raise_network(model, SHAPE) for model in (DepthwiseAndShuffle(), Residual()))
+    assert (few.units.count, more.units.count) == (5, 9)
+    scores = [set(RandomScore(1).score_units(case.module, case.units).values()) for case in (few, more)]
+    assert not scores[0] & scores[1]
+
+
+def test_ratio_of_what_was_there_at_first(chain: Raised) -> None:
+    """Groups of 5 and 4 of which 8 and 5 were there: at .5, floor(4) and floor(2.5) are gone in the end."""
+    scores = make_scores(chain.units, {1: 0.2, 5: 0.1})
+    left = [LeftOver((0, 1, 2, 3, 4), 8), LeftOver((5, 6, 7, 8), 5)]
+    assert select_lowest(chain.units, scores, 0.5, left=left) == {1, 5}  # 3 and 1 were gone before
+    assert select_lowest(chain.units, scores, 0.2, left=left) == frozenset()
+    assert select_lowest(chain.units, scores, 0.5, "global", left=left) == {1, 5}  # floor(6.5) of 13, 4 gone
+    left.append(LeftOver((), 2))  # a group that no longer exists counts too
+    assert select_lowest(chain.units, scores, 0.5, "global", relative=False, left=left) == {5}  # floor(7.5), 6 gone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from edgeprune.prune.dsp import draw_pruned_weights
 from edgeprune.prune.methods.base import MethodResult, describe_pruning
 from edgeprune.prune.pruning import prune_channels
 from edgeprune.prune.schedule import Pruned, Pruner, ScheduleResult, State
-from edgeprune.prune.selection import select_lowest
+from edgeprune.prune.selection import LeftOver, select_lowest
 from edgeprune.prune.units import PINNED, ChannelUnits, find_units
 
 
@@ -27,61 +28,68 @@ class ChannelPruner(Pruner):
     def __init__(self, criterion: Criterion, shares: Sequence[float], scope: str) -> None:
         self._criterion, self._shares, self._scope = criterion, tuple(shares), scope
         self._step = 0
-        self._totals: Mapping[tuple[str, ...], int] | None = None
-        self._before: tuple[ChannelUnits, frozenset[int]] | None = None  # units of the last step, and what went
-        self._origins: dict[int, int] = {}  # unit of the last step -> unit of the base
+        self._groups: Sequence[frozenset[int]] = ()  # of the base, those of its units that have a score
+        self._origins: dict[int, frozenset[int]] = {}  # unit before the last step -> units of the base
+        self._last: tuple[ChannelUnits, frozenset[int]] | None = None  # units before the last step, and what went
         self._removed: list[frozenset[int]] = [frozenset()]  # after each step, in units of the base
 
     def prune(self, state: State, bench: Bench) -> Pruned | None:
         units = find_units(state.module, bench.example)
         scores = self._criterion.score_units(state.module, units)
-        if self._before is None:
-            self._origins = {unit: unit for unit in range(units.count)}
-            self._totals = {group.layers: sum(unit in scores for unit in group.units) for group in units.groups}
+        if self._last is None:
+            self._origins = {unit: frozenset((unit,)) for unit in range(units.count)}
+            self._groups = [frozenset(group.units) & scores.keys() for group in units.groups]
         else:
-            earlier = trace_units(*self._before, units)
-            self._origins = {unit: self._origins[before] for unit, before in earlier.items()}
-            self._before = None
+            self._origins = trace_units(self._origins, *self._last, units)
+            halves = find_halves(self._origins)
+            scores = {unit: score for unit, score in scores.items() if unit not in halves}
+        left = [
+            LeftOver(tuple(unit for unit in sorted(scores) if self._origins[unit] & group), len(group))
+            for group in self._groups
+        ]
         dead: frozenset[int] = frozenset()
         while not dead and self._step < len(self._shares):
-            dead = select_lowest(
-                units,
-                scores,
-                self._shares[self._step],
-                self._scope,
-                relative=self._criterion.relative,
-                totals=self._totals,
-            )
+            share = self._shares[self._step]
+            dead = select_lowest(units, scores, share, self._scope, relative=self._criterion.relative, left=left)
             self._step += 1
         if not dead:
             return None
         result = bench.prune(state.module, dead)
-        self._before = (units, result.removed)
-        self._removed.append(self._removed[-1] | {self._origins[unit] for unit in result.removed})
-        figures = {"removed_units": len(result.removed), "removed_share": len(self._removed[-1]) / self._count_all()}
+        self._last = (units, result.removed)
+        self._removed.append(self._removed[-1].union(*(self._origins[unit] for unit in result.removed)))
+        before, after = (len(removed) for removed in self._removed[-2:])
+        share = after / sum(len(group) for group in self._groups)
+        figures = {"removed_units": after - before, "removed_share": share}
         return Pruned(State(result.module), figures, (units, result.removed))
-
-    def _count_all(self) -> int:
-        return sum((self._totals or {}).values())
 
     def get_removed(self, result: ScheduleResult) -> frozenset[int]:
         """What is gone from the net that a schedule gave back, in units of the base."""
         return self._removed[sum(row["within_limit"] is not False for row in result.steps)]
 
 
-def trace_units(before: ChannelUnits, dead: Collection[int], after: ChannelUnits) -> dict[int, int]:
-    """Unit of a pruned program -> unit of the program before.
+def trace_units(
+    origins: Mapping[int, frozenset[int]], before: ChannelUnits, dead: Collection[int], after: ChannelUnits
+) -> dict[int, frozenset[int]]:
+    """Unit of a pruned program -> units of the base that it stands for.
 
-    before, after: of the two programs. dead: what was removed, in units of the program before.
+    origins: the same for the program before the pruning. before, after: units of the two programs. dead: what was
+    removed, in units of the program before. Units may have grown together, or apart: a grouped convolution that is left
+    with one channel a group is a depthwise one.
     """
     alive = ~before.is_dead(dead)
-    origins: dict[int, int] = {}
+    traced: dict[int, frozenset[int]] = {}
     for key in before.filters:
         ids = before.slices[key]
         for old, new in zip(ids[alive[ids]].tolist(), after.slices[key].tolist(), strict=True):
             if old != PINNED and new != PINNED:
-                origins[new] = old
-    return origins
+                traced[new] = traced.get(new, frozenset()) | origins[old]
+    return traced
+
+
+def find_halves(origins: Mapping[int, frozenset[int]]) -> frozenset[int]:
+    """Units that stand for a part of a unit of the base: a base without them cannot be made, so they stay."""
+    counts = Counter(origin for sources in origins.values() for origin in sources)
+    return frozenset(unit for unit, sources in origins.items() if any(counts[origin] > 1 for origin in sources))
 
 
 def finish(
@@ -130,4 +138,4 @@ def list_asked(units: ChannelUnits, ratio: float, scope: str) -> list[str] | Non
     return [layer.name for layer in units.layers] if ratio and scope == "layer" else None
 
 
-__all__ = ["ChannelPruner", "finish", "finish_schedule", "list_asked", "trace_units"]
+__all__ = ["ChannelPruner", "find_halves", "finish", "finish_schedule", "list_asked", "trace_units"]
