@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgeprune.measure.transport import measure_transport
+from edgeprune.prune.redundancy import describe_redundancy
 from edgeprune.stages.build import Exported, Programs, quantize_network
 from edgeprune.stages.prepare import Job
 from edgeprune.stages.prune import PrunedModel
@@ -18,6 +19,11 @@ def describe_pruned(job: Job, base: Exported | None, pruned: PrunedModel, progra
     section = dict(pruned.record)
     if base is not None and "masks" in section:
         section["transport"] = describe_transport(job, base, programs)
+    if "pretrained" in pruned.variants:  # DSP: the paper's analysis of what its sparse training does
+        forms = [
+            pruned.variants[key] for key in ("base", "pretrained", "pruned", "retrained") if key in pruned.variants
+        ]
+        section |= describe_redundancy(dict(forms), job.x_train, seed=job.settings.seed)
     return section
 
 
