@@ -1,9 +1,9 @@
 """low_rank: layers as U S V^T whose ranks fall while they train (DPRP, 10.1109/ACCESS.2025.3533419).
 
-`factor_layers` replaces convolutions and linear layers by their factors, `DprpHook` trains these with the paper's losses
-and cuts ranks after each epoch, `deploy_factors` puts plain layers back: two thin ones where that takes fewer
-multiplications, one dense one elsewhere. In the order of reading: `factors`, `losses`, `ranks`, `costs`, `hook`,
-`deploy`.
+`factor_layers` replaces convolutions and linear layers by their factors, `DprpHook` trains these with the paper's
+losses and cuts ranks after each epoch, `deploy_factors` puts plain layers back: two thin ones where that takes fewer
+multiplications, one dense one elsewhere. In the order of reading: `factors`, `ranks`, `losses`, `costs`, `deploy`,
+`hook`.
 """
 
 from edgeprune.prune.low_rank.costs import NetCosts, describe_ranks, measure_costs

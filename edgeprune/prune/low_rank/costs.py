@@ -1,9 +1,9 @@
 """What layers cost as factors and as dense ones: multiply-accumulates, parameters, maps in memory.
 
-For each output position a dense convolution takes S C L multiply-accumulates (L taps). As factors, r patterns of taps on
-each of C channels and then a pointwise layer take C r L + S C r: less if r (L + S) < S L. Linear layers and those of one
-tap take r (C + S) against S C. The weights that are deployed are as many as the multiply-accumulates of one position;
-the paper counts r (S C + L + 1), for it stores each pattern once and rebuilds the kernel at run time.
+For each output position a dense convolution takes S C L multiply-accumulates (L taps). As factors, r patterns of taps
+on each of C channels and then a pointwise layer take C r L + S C r: less if r (L + S) < S L. Linear layers and those of
+one tap take r (C + S) against S C. The weights that are deployed are as many as the multiply-accumulates of one
+position; the paper counts r (S C + L + 1), for it stores each pattern once and rebuilds the kernel at run time.
 """
 
 from __future__ import annotations
@@ -69,18 +69,27 @@ def measure_costs(module: fx.GraphModule, sample_shape: Sequence[int]) -> NetCos
     """
     positions: dict[str, int] = {}
     layers = get_factored(module)
+    counter = FlopCounterMode(display=False)
+    inside = 0  # FLOPs of the factored layers, with those that rebuild their kernels
+    started: list[int] = []
 
-    def note(name: str) -> Any:
-        def count(layer: nn.Module, _inputs: Any, output: Tensor) -> None:
+    def before(_layer: nn.Module, _inputs: Any) -> None:
+        started.append(counter.get_total_flops())
+
+    def after(name: str) -> Any:
+        def note(layer: nn.Module, _inputs: Any, output: Tensor) -> None:
+            nonlocal inside
             assert isinstance(layer, Factored)
+            inside += counter.get_total_flops() - started.pop()
             positions[name] = positions.get(name, 0) + output.numel() // layer.weight_shape[0]
 
-        return count
+        return note
 
-    handles = [layer.register_forward_hook(note(name)) for name, layer in layers.items()]
+    handles = []
+    for name, layer in layers.items():
+        handles += [layer.register_forward_pre_hook(before), layer.register_forward_hook(after(name))]
     modes = {layer: layer.training for layer in module.modules()}
     parameter = next(module.parameters())
-    counter = FlopCounterMode(display=False)
     try:
         module.eval()
         # the counter does not know the CPU's fused attention
@@ -89,10 +98,9 @@ def measure_costs(module: fx.GraphModule, sample_shape: Sequence[int]) -> NetCos
     finally:
         for handle in handles:
             handle.remove()
-        for layer, training in modes.items():
-            layer.training = training
-    inside = sum(count_form(layer, positions.get(name, 0), "dense").macs for name, layer in layers.items())
-    return NetCosts({name: positions.get(name, 0) for name in layers}, counter.get_total_flops() // 2 - inside)
+        for part, training in modes.items():
+            part.training = training
+    return NetCosts({name: positions.get(name, 0) for name in layers}, (counter.get_total_flops() - inside) // 2)
 
 
 def describe_ranks(

@@ -1,7 +1,7 @@
 """From factors back to plain layers: what is exported holds nothing that an ONNX reader would not know.
 
-A convolution of rank r becomes `<layer>.taps`, a depthwise convolution with multiplier r that applies the r patterns of V
-to each input channel (channel c, pattern j give map c r + j) and has the layer's stride, padding and dilation; and
+A convolution of rank r becomes `<layer>.taps`, a depthwise convolution with multiplier r that applies the r patterns
+of V to each input channel (channel c, pattern j give map c r + j) and has the layer's stride, padding and dilation; and
 `<layer>.mix`, a pointwise one of weight U[s C + c, j] sigma_j with the bias. A linear layer, or one of a single tap,
 becomes two thin ones. Ours: the paper rebuilds the kernel at run time, which saves no multiplication.
 """

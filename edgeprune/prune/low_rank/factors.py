@@ -30,13 +30,13 @@ class Factored(nn.Module):
     weight_shape: of the weight that the factors stand for. full_rank: min(h, w), where training starts.
     """
 
-    def __init__(self, weight: Tensor, bias: nn.Parameter | None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         self.weight_shape = tuple(weight.shape)
         u, s, v = split_matrix(weight.detach().reshape(matrix_shape(self.weight_shape)))
         self.full_rank = len(s)
         self.U, self.S, self.V = nn.Parameter(u), nn.Parameter(s), nn.Parameter(v)
-        self.bias = bias
+        self.bias = bias  # the layer's own Parameter, if it has one
 
     @property
     def rank(self) -> int:
@@ -65,7 +65,7 @@ class FactoredConv(Factored):
 
     def forward(self, x: Tensor) -> Tensor:
         convolve = _CONVOLVE[len(self.weight_shape) - 2]
-        return convolve(x, self.rebuild_weight(), self.bias, self.stride, self.padding, self.dilation)  # type: ignore[operator]
+        return convolve(x, self.rebuild_weight(), self.bias, self.stride, self.padding, self.dilation)
 
 
 class FactoredLinear(Factored):

@@ -1,4 +1,4 @@
-"""DPRP (Sharma et al., IEEE Access 2025, 10.1109/ACCESS.2025.3533419): weights as U S V^T whose ranks training finds."""
+"""DPRP (Sharma et al., IEEE Access 2025, 10.1109/ACCESS.2025.3533419): weights as U S V^T, ranks cut by training."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Tests of layers as factors and of ranks that fall (DPRP)."""
