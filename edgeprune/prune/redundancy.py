@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+from edgeprune.errors import UnsupportedModelError
 from edgeprune.prune.observed import ACTIVATIONS, ObservedTensor, find_observed_tensors
 from edgeprune.prune.program_views import view_nodes
 from edgeprune.prune.units import find_units
@@ -34,6 +35,7 @@ CHUNK_SAMPLES = 32
 # A heat map is for eyes, and stands in report.json as text: neighbours are averaged above this.
 HEAT_MAP_CHANNELS, HEAT_MAP_POSITIONS = 64, 128
 HEAT_MAPS = 4
+HEAT_MAP_FORMS = 2  # Figure 13: base and sparse-trained
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ def describe_redundancy(
     forms: label -> raised program in eval mode. x_train: float32 (N, C, ...), of which at most `most_samples`, drawn by
     the seed, are looked at. Gives `redundancy`: {"samples", "forms": {label: [row of Redundancy]}}, and `heat_maps`:
     [{"tensor", "layer", "sample", "sizes": {label: [channels, positions]}, "forms": {label: [[value by position] by
-    channel]}}], of at most HEAT_MAPS tensors; `sizes` are those before neighbours were averaged.
+    channel]}}], of at most HEAT_MAPS tensors and the first HEAT_MAP_FORMS forms; `sizes` are those before neighbours
+    were averaged.
     """
     chosen = draw_samples(len(x_train), most_samples, seed)
     example = torch.from_numpy(np.resize(x_train, (2, *x_train.shape[1:]))).float()
@@ -72,7 +75,9 @@ def describe_redundancy(
         tensors = find_observed_tensors(module, find_units(module, example))
         figures = measure_redundancy(module, tensors, x_train[chosen])
         rows[label] = [asdict(figure) for figure in figures]
-        picked = pick_evenly(tensors, HEAT_MAPS) if not shown else [t for t in tensors if t.node in shown]
+        if len(rows) > HEAT_MAP_FORMS:
+            continue
+        picked = [t for t in tensors if t.node in shown] if shown else pick_evenly(tensors, HEAT_MAPS)
         layers = {figure.tensor: figure.layer for figure in figures}
         for tensor, (size, values) in zip(picked, draw_heat_maps(module, picked, x_train[chosen[0]]), strict=True):
             about = {"tensor": tensor.node, "layer": layers[tensor.node], "sample": int(chosen[0])}
@@ -91,7 +96,10 @@ def draw_samples(count: int, most: int, seed: int) -> np.ndarray:
 def measure_redundancy(
     module: fx.GraphModule, tensors: Sequence[ObservedTensor], x: np.ndarray
 ) -> tuple[Redundancy, ...]:
-    """Active channels, effective rank and efficiency of each observed tensor over samples x (N, C, ...)."""
+    """Active channels, effective rank and efficiency of each observed tensor over samples x (N, C, ...).
+
+    Raises UnsupportedModelError for values that are not finite.
+    """
     if not tensors:
         return ()
     active: list[list[Tensor]] = [[] for _ in tensors]
@@ -99,6 +107,12 @@ def measure_redundancy(
     for start in range(0, len(x), CHUNK_SAMPLES):
         maps = run_view(module, tensors, x[start : start + CHUNK_SAMPLES])
         for index, feature_map in enumerate(maps):
+            if not feature_map.isfinite().all():
+                name = name_layers(module, tensors[index].node)
+                raise UnsupportedModelError(
+                    f"the feature map behind {name} holds values that are not finite, so it has no singular values; "
+                    "check that the training did not diverge, and that the data is normalised as in training"
+                )
             is_active = find_active_channels(feature_map)
             active[index].append(is_active.sum(dim=1))
             ranks[index].append(compute_effective_ranks(feature_map, is_active))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
+from edgeprune.errors import UnsupportedModelError
 from edgeprune.load import raise_module
 from edgeprune.prune import find_units
 from edgeprune.prune.observed import find_observed_tensors
@@ -159,10 +160,12 @@ def test_every_form_has_its_rows_and_nothing_is_changed() -> None:
     before = {name: value.clone() for name, value in raised.module.state_dict().items()}
     modes = [layer.training for layer in raised.module.modules()]
     x = np.random.default_rng(0).normal(size=(40, *raised.example.shape[1:])).astype(np.float32)
-    section = describe_redundancy({"Base": raised.module, "Pretrained": raised.module}, x, most_samples=16)
+    labels = ("Base", "Pretrained", "Scratch-trained")
+    section = describe_redundancy(dict.fromkeys(labels, raised.module), x, most_samples=16)
     forms = section["redundancy"]["forms"]
     assert section["redundancy"]["samples"] == 16
-    assert forms["Base"] == forms["Pretrained"]
+    assert forms["Base"] == forms["Pretrained"] == forms["Scratch-trained"]
+    assert all(list(heat_map["forms"]) == ["Base", "Pretrained"] for heat_map in section["heat_maps"])
     assert [row["layer"] for row in forms["Base"]] == ["bn0", "bn1", "bn2"]
     for row in forms["Base"]:
         assert 0 < row["effective_rank"] <= row["active_channels"] < row["channels"]
@@ -180,6 +183,12 @@ def test_other_networks_have_figures_too(name: str) -> None:
     rows = describe_redundancy({"Base": raised.module}, x)["redundancy"]["forms"]["Base"]
     assert rows
     assert all(row["effective_rank"] <= row["active_channels"] for row in rows)
+
+
+def test_values_that_are_not_finite_are_refused() -> None:
+    module = raise_scaled([[1.0, 0.0], [1e38, 1e38]])
+    with pytest.raises(UnsupportedModelError, match="behind conv holds values that are not finite"):
+        describe_redundancy({"Base": module}, np.full((2, 1, 4), 100.0, np.float32))
 
 
 def test_samples_are_drawn_once_and_for_all() -> None:
