@@ -467,6 +467,7 @@ def _print_compile_result(console: Console, document: Mapping[str, Any], page: P
             tables.list_variants(document),
             pruning_tables.list_search(document),
             pruning_tables.list_masks(document),
+            pruning_tables.list_transport(document),
             tables.list_parity(document),
             tables.list_firmware(document),
             tables.list_memory_choices(document),

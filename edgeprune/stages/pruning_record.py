@@ -20,9 +20,7 @@ def describe_pruned(job: Job, base: Exported | None, pruned: PrunedModel, progra
     if base is not None and "masks" in section:
         section["transport"] = describe_transport(job, base, programs)
     if "pretrained" in pruned.variants:  # DSP: the paper's analysis of what its sparse training does
-        forms = [
-            pruned.variants[key] for key in ("base", "pretrained", "pruned", "retrained") if key in pruned.variants
-        ]
+        forms = [pruned.variants[key] for key in ("base", "pretrained", "retrained") if key in pruned.variants]
         section |= describe_redundancy(dict(forms), job.x_train, seed=job.settings.seed)
     return section
 
