@@ -9,10 +9,10 @@ Hz) were filtered at 40 Hz, so the mean of every two samples is taken (86.8 Hz),
 20 % for the test, the same for all seeds. Values are scaled by mean and standard deviation of the training windows.
 
 One base for each seed (arXiv 2509.05190's recipe: Adam, weight decay 1e-4, early stopping on validation macro-F1), then
-every method from this base with the same recipe, but for what a method's own recipe says of the optimizer; sparse
-trainings have all of --epochs. Where several strengths are given for a method (--dsp-weights, --prox-weights), that of
-the fewest parameters is taken whose validation macro-F1 is, on average over seeds, within half a percentage point of
-the base's. The test recordings are looked at once, after all that.
+every method from this base with the same recipe; sparse trainings have all of --epochs. Batches of 16, since the sparse
+ones need steps. Where several strengths are given for a method (--dsp-weights, --prox-weights), that of the fewest
+parameters is taken whose validation macro-F1 is, on average over seeds, within half a percentage point of the base's.
+The test recordings are looked at once, after all that.
 """
 
 from __future__ import annotations
@@ -138,7 +138,12 @@ def train_all(job: Job) -> list[Trial]:
     data, options = windows.data, job.options
     widths = QUICK_WIDTHS if options.quick else WIDTHS
     recipe = TrainSettings(
-        epochs=options.epochs, seed=job.seed, weight_decay=1e-4, early_stopping="macro_f1", patience=options.patience
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        weight_decay=1e-4,
+        early_stopping="macro_f1",
+        patience=options.patience,
+        seed=job.seed,
     )
     untrained = draw_net("eegcnn", data, job.seed, widths=widths)
     progress = JobProgress(str(job.seed))
@@ -272,8 +277,11 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("data", type=Path, help="recordings: .npz with x (recordings, samples) and y (their sets)")
     parser.add_argument("--rows", nargs="+", default=[], help="methods, such as base l1 dsp (default: all)")
     parser.add_argument("--epochs", type=int, default=20, help="of each training, at most (default 20)")
+    parser.add_argument("--batch-size", type=int, default=16, help="of all trainings (default 16)")
     parser.add_argument("--patience", type=int, default=10, help="of early stopping (default 10)")
-    parser.add_argument("--dsp-weights", type=float, nargs="+", default=[1e-5], help="to choose from (default 1e-5)")
+    parser.add_argument(
+        "--dsp-weights", type=float, nargs="+", default=[3e-5, 1e-4], help="to choose from (default 3e-5 1e-4)"
+    )
     parser.add_argument("--prox-weights", type=float, nargs="+", default=[4.5e-3], help="likewise (default 4.5e-3)")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(default_seeds()), help="default: three")
     parser.add_argument("--processes", type=int, default=2, help="runs side by side, one thread each (default 2)")

@@ -25,16 +25,14 @@ from edgeprune.load import raise_module
 from edgeprune.lower import legalize
 from edgeprune.measure import count_macs
 from edgeprune.measure.cortex_m import measure_firmware
-from edgeprune.method_table import METHODS
 from edgeprune.metrics import Scores, score_predictions
 from edgeprune.models import build_model
-from edgeprune.prune import Bench, TrainSettings, make_method, predict
+from edgeprune.prune import Bench, make_method, predict
 from edgeprune.quantize import calibrate, quantize_graph
 from edgeprune.reference import quantize_values
 from edgeprune.target import load_target
 
 TARGET = "cortex-m4"
-SHARED_SETTINGS = ("epochs", "early_stopping", "patience", "weight_decay")  # of the recipes in `method_table`
 CALIBRATION_SAMPLES = 512  # of the training samples, as `edgeprune compile` takes
 
 
@@ -83,7 +81,7 @@ def run_candidate(bench: Bench, candidate: Candidate) -> tuple[fx.GraphModule, d
     """
     if candidate.method == "none":
         return bench.base, {"epochs": 0, "seconds": 0.0, "zeros": 0.0}
-    bench = replace(bench, trainings=[], recipe=fit_recipe(bench.recipe, candidate))
+    bench = replace(bench, trainings=[])
     elapsed = start_clock()
     result = make_method(candidate.method, retrain=candidate.retrain, **candidate.options).run(bench)
     masks = result.record.get("masks")
@@ -93,13 +91,6 @@ def run_candidate(bench: Bench, candidate: Candidate) -> tuple[fx.GraphModule, d
         "zeros": masks["zeros"] / masks["weights"] if masks else 0.0,
     }
     return result.module, history
-
-
-def fit_recipe(recipe: TrainSettings, candidate: Candidate) -> TrainSettings:
-    """The table's recipe with what the method's own says of the optimizer; epochs and stopping are the same for all."""
-    info = METHODS[candidate.method]
-    own = info.recipes.get(candidate.retrain or info.retrain[0], {})
-    return replace(recipe, **{key: value for key, value in own.items() if key not in SHARED_SETTINGS})
 
 
 def make_int8(module: fx.GraphModule, x_train: np.ndarray) -> Graph:
