@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import final
@@ -37,6 +37,7 @@ SIZES = (torch.ops.aten.sym_size.int, torch.ops.aten.sym_numel.default)  # numbe
 ROUNDINGS = 1e-5  # a channel that varies by less, relative to its largest value, counts as constant
 
 Phi = Mapping[str, Tensor]  # name -> float64 tensor: of a pair of layers the matrix Delta, of a weight its gradient
+Probe = Callable[[Tensor, Tensor], Phi]  # (x, y) -> Phi
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +75,12 @@ class Flow(ABC):
     axes: Mapping[str, tuple[tuple[str, int], ...]]
 
     @abstractmethod
+    def make_probe(self, module: fx.GraphModule) -> Probe:
+        """What measures Phi of this net whenever it is called, over the samples given; the net is left as it was."""
+
     def measure(self, module: fx.GraphModule, x: Tensor, y: Tensor) -> Phi:
-        """Phi of a net over the samples x (N, C, ...), y (N,), on the device of both; the net is left as it was."""
+        """Phi of a net over the samples x (N, C, ...), y (N,), which are where its parameters are."""
+        return self.make_probe(module)(x, y)
 
     @abstractmethod
     def find_alive(self, name: str, masks: Masks) -> Tensor | None:
@@ -117,8 +122,11 @@ class InformationFlow(Flow):
         }
         self.axes = {f"{a} -> {b}": (self._outputs[a], self._outputs[b]) for a, b in self._pairs}
 
-    def measure(self, module: fx.GraphModule, x: Tensor, y: Tensor) -> Phi:
+    def make_probe(self, module: fx.GraphModule) -> Probe:
         view = view_nodes(module, self._nodes)
+        return lambda x, y: self._correlate(view, x)
+
+    def _correlate(self, view: fx.GraphModule, x: Tensor) -> Phi:
         means: list[list[Tensor]] = [[] for _ in self._nodes]
         with measuring(view), torch.no_grad():
             for chunk in split_evenly(x, FORWARD_CHUNK):
@@ -148,10 +156,13 @@ class GradientFlow(Flow):
         parameters = dict(module.named_parameters())
         self.axes = {name: tuple((name, axis) for axis in range(parameters[name].dim())) for name in self._weights}
 
-    def measure(self, module: fx.GraphModule, x: Tensor, y: Tensor) -> Phi:
+    def make_probe(self, module: fx.GraphModule) -> Probe:
         view = view_nodes(module, (find_head(module).node,))
         parameters = dict(module.named_parameters())
         weights = [parameters[name] for name in self._weights]
+        return lambda x, y: self._differentiate(view, weights, x, y)
+
+    def _differentiate(self, view: fx.GraphModule, weights: Sequence[Tensor], x: Tensor, y: Tensor) -> Phi:
         totals = [torch.zeros_like(weight, dtype=torch.float64) for weight in weights]
         classes = None if self._class_weights is None else self._class_weights.to(x.device)
         with measuring(view), torch.enable_grad():

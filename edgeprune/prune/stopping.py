@@ -103,19 +103,16 @@ class FlowRule(StopRule):
 
     def begin(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         assert isinstance(module, fx.GraphModule)  # benches train raised programs only
-        self._module = module
+        self._probe = self._reference.flow.make_probe(module)
         device = next(module.parameters()).device
         self._x: Tensor = self._reference.x.to(device)
         self._y: Tensor = self._reference.y.to(device)
 
     def end_epoch(self, epoch: Epoch) -> bool:
-        self.history.append(self.measure(self._module, self._x, self._y))
+        phi = self._probe(self._x, self._y)
+        reference = self._reference
+        self.history.append(reference.flow.compute_distance(phi, reference.phi, self._kept, self._masks))
         return self.has_fired
-
-    def measure(self, module: fx.GraphModule, x: Tensor, y: Tensor) -> float:
-        """The distance of a pruned net from Phi*."""
-        flow = self._reference.flow
-        return flow.compute_distance(flow.measure(module, x, y), self._reference.phi, self._kept, self._masks)
 
     @property
     def has_fired(self) -> bool:

@@ -17,7 +17,7 @@ from edgeprune.prune import TrainingInterruptedError, find_units
 from edgeprune.prune import checkpoint as checkpoint_module
 from edgeprune.prune.bench import AccuracyLimit, Bench
 from edgeprune.prune.dsp import draw_weights
-from edgeprune.prune.information import Flow, InformationFlow, Kept, Phi
+from edgeprune.prune.information import Flow, InformationFlow, Kept, Probe
 from edgeprune.prune.masks import Masks, apply_masks, keep_all
 from edgeprune.prune.schedule import Pruned, Pruner, ScheduleResult, State, run_schedule
 from edgeprune.prune.stopping import AccuracyRule, FlowReference, FlowRule, RuleMaker
@@ -160,8 +160,8 @@ class Scripted(Flow):
     def __init__(self, values: Sequence[Sequence[float]]) -> None:
         self._values = iter([[3.0, 4.0], *values])
 
-    def measure(self, module: fx.GraphModule, x: Tensor, y: Tensor) -> Phi:
-        return {"flow": torch.tensor(next(self._values), dtype=torch.float64)}
+    def make_probe(self, module: fx.GraphModule) -> Probe:
+        return lambda x, y: {"flow": torch.tensor(next(self._values), dtype=torch.float64)}
 
     def find_alive(self, name: str, masks: Masks) -> Tensor | None:
         return None
