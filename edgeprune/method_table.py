@@ -225,7 +225,7 @@ METHODS: Mapping[str, MethodInfo] = {
             retrain=("none", "finetune"),
             recipes={"finetune": _FINETUNING, "none": _FINETUNING},
             strength="sparsity_weight",
-            strengths=(1e-3, 2e-3, 4.5e-3, 1e-2, 2e-2, 4.5e-2),
+            strengths=(1.5e-3, 2e-3, 2.5e-3, 3e-3, 3.5e-3, 4.5e-3, 6e-3, 9e-3),
             refusals={"ratio": "prox-slimming removes what became exactly zero; --sparsity-weight is its strength"},
         ),
         MethodInfo(
