@@ -7,12 +7,13 @@ test set), or on --data. Of each net and seed: a trained base, from which go
     sap                  SAP (arXiv 2302.05601): --iterations times prune by the PQ index, --epochs of retraining each
     sap + incop-if, -gf  the same, each retraining ended by the information flow or the gradient flow
     control of either    the same, each retraining as many epochs as InCoP's mean over seeds, rounded
-    lth                  iterative magnitude pruning to the weights that SAP leaves, --epochs each
+    lth                  iterative magnitude pruning, a fifth of what is left each time, --epochs each
 
-One epsilon for each net and rule, the same for all seeds: the one with the fewest epochs whose accuracy on validation
-samples (20 % of the training samples) is, on average over seeds, within half a percentage point of SAP's. The test
-samples are looked at after that. Recipe of the InCoP paper: SGD, learning rate 0.01, momentum 0.9, batches of 64.
-Seconds are CPU seconds of one thread, what the stop rules compute included.
+All but the first go on until they have no more weights left than SAP: the PQ index asks for less of weights that were
+retrained for less long. One epsilon for each net and rule, the same for all seeds: the one with the fewest epochs whose
+accuracy on validation samples (20 % of the training samples) is, on average over seeds, within half a percentage point
+of SAP's. The test samples are looked at after that. Recipe of the InCoP paper: SGD, learning rate 0.01, momentum 0.9,
+batches of 64. Seconds are CPU seconds of one thread, with what the stop rules compute.
 """
 
 from __future__ import annotations
@@ -38,33 +39,58 @@ from edgeprune.load import load_dataset, raise_module, split_train
 from edgeprune.load.splits import split_by_class
 from edgeprune.metrics import score_predictions
 from edgeprune.models import build_model
+from edgeprune.progress import SILENT
 from edgeprune.prune import TrainSettings, predict, train_model
 from edgeprune.prune.bench import Bench
+from edgeprune.prune.masks import measure_kept
 from edgeprune.prune.methods import make_method
+from edgeprune.prune.methods.magnitude import Lth, Sap
+from edgeprune.prune.schedule import Pruned, Pruner, State, run_schedule
 
 NETS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "resnet": ("resnet20", {"depth": 8, "widths": (8, 12, 16)}),
-    "vgg": ("vgg", {"plan": ((8, 8), (16, 16), (16, 16))}),
+    "resnet": ("resnet20", {"depth": 8, "widths": (4, 6, 8)}),
+    "vgg": ("vgg", {"plan": ((4, 4), (8, 8), (8, 8))}),
 }
 RULES = ("incop-if", "incop-gf")
 TOLERANCE = 0.005  # of accuracy: within half a percentage point of SAP
 EXPECTED_SHARE = 0.35  # of SAP's epochs of retraining
 SPARSITY_TOLERANCE = 0.01  # sparsities that differ by more are pointed out
+MOST_ITERATIONS = 3  # times --iterations, for those that go on until SAP's sparsity
 
 
 @dataclass(frozen=True)
 class Run:
-    """One pruning: net, seed, what ran, epochs of retraining, CPU seconds, share of weights left, accuracies."""
+    """One pruning: net, seed, what ran, CPU seconds, share of weights left, epochs of each retraining, accuracies.
+
+    distances: what a rule looked at after each epoch of each retraining.
+    """
 
     net: str
     seed: int
     name: str
-    epochs: int
     seconds: float
     weights_left: float
     validation: float
-    epochs_of_steps: tuple[int, ...]
+    epochs_of_steps: tuple[int, ...] = ()
+    distances: tuple[tuple[float, ...], ...] = ()
     test: float | None = None
+
+    @property
+    def epochs(self) -> int:
+        """Of all retrainings."""
+        return sum(self.epochs_of_steps)
+
+
+class UntilLeft(Pruner):
+    """Another pruner's steps, until no more than a share of the weights is left."""
+
+    def __init__(self, pruner: Pruner, left: float) -> None:
+        self._pruner, self._left = pruner, left
+
+    def prune(self, state: State, bench: Bench) -> Pruned | None:
+        if measure_kept(state.masks) <= self._left:
+            return None
+        return self._pruner.prune(state, bench)
 
 
 @dataclass(frozen=True)
@@ -143,12 +169,13 @@ def try_epsilons(job: Job) -> list[Run]:
     seconds = time.process_time() - start
     bench = replace(untrained, base=base)
     torch.save(base, job.get_path("base"))
-    runs = [Run(job.net, job.seed, "base", job.options.base_epochs, seconds, 1.0, bench.score(base), ())]
-    runs.append(run_method(job, bench, "sap", "sap", pq=job.options.pq, stop="epochs"))
+    runs = [Run(job.net, job.seed, "base", seconds, 1.0, bench.score(base))]
+    sap = run_schedule_of(job, bench, "sap", make_sap(job), stop="epochs")
+    runs.append(sap)
     for rule, epsilons in (("incop-if", job.options.if_epsilons), ("incop-gf", job.options.gf_epsilons)):
         for epsilon in epsilons:
-            name = name_rule(rule, epsilon)
-            runs.append(run_method(job, bench, name, "sap", pq=job.options.pq, stop=rule, epsilon=epsilon))
+            pruner, name = UntilLeft(make_sap(job), sap.weights_left), name_rule(rule, epsilon)
+            runs.append(run_schedule_of(job, bench, name, pruner, stop=rule, epsilon=epsilon))
     return runs
 
 
@@ -157,27 +184,47 @@ def run_controls(job: Job) -> list[Run]:
     data = load_images(job.options.data)
     bench = make_bench(job, data, torch.load(job.get_path("base"), weights_only=False))  # written by us a minute ago
     runs = [run for run in job.tried if run.name in job.choice.names]
-    for rule, epochs in job.choice.control_epochs.items():
-        name = f"control of {rule}"
-        runs.append(run_method(job, bench, name, "sap", pq=job.options.pq, stop="epochs", step_epochs=epochs))
     left = next(run.weights_left for run in runs if run.name == "sap")
-    step = 1 - left ** (1 / job.options.iterations)  # (1 - step) ** iterations is what SAP left
-    runs.append(run_method(job, bench, "lth", "lth", step=step, stop="epochs"))
+    for rule, epochs in job.choice.control_epochs.items():
+        pruner = UntilLeft(make_sap(job), left)
+        runs.append(run_schedule_of(job, bench, f"control of {rule}", pruner, stop="epochs", step_epochs=epochs))
+    lth = make_method("lth")
+    assert isinstance(lth, Lth)
+    runs.append(run_schedule_of(job, bench, "lth", UntilLeft(lth.make_pruner(), left), stop="epochs"))
     return [replace(run, test=score_test(job, run, data)) for run in runs]
 
 
-def run_method(job: Job, bench: Bench, name: str, method: str, **options: Any) -> Run:
-    """Prune the bench's base; the module is kept in a file."""
-    bench = replace(bench, trainings=[])
-    settings = {"iterations": job.options.iterations, "step_epochs": job.options.epochs, **options}
+def make_sap(job: Job) -> Pruner:
+    """SAP's steps, each layer by itself."""
+    sap = make_method("sap", pq=job.options.pq)
+    assert isinstance(sap, Sap)
+    return sap.make_pruner()
+
+
+def run_schedule_of(
+    job: Job, bench: Bench, name: str, pruner: Pruner, *, stop: str, epsilon: float = 1.0, step_epochs: int = 0
+) -> Run:
+    """Prune the bench's base and retrain, step after step; the module is kept in a file."""
+    iterations = job.options.iterations * (MOST_ITERATIONS if isinstance(pruner, UntilLeft) else 1)
+    step_epochs = step_epochs or job.options.epochs
+    quiet = replace(bench, trainings=[], progress=SILENT)
     start = time.process_time()
-    result = make_method(method, **settings).run(bench)
+    result = run_schedule(quiet, pruner, iterations=iterations, step_epochs=step_epochs, stop=stop, epsilon=epsilon)
     seconds = time.process_time() - start
-    epochs = tuple(int(step["epochs"]) for step in result.record["steps"])
-    left = result.record["steps"][-1]["weights_left"]
-    torch.save(result.module, job.get_path(name))
-    run = Run(job.net, job.seed, name, sum(epochs), seconds, left, bench.score(result.module), epochs)
-    bench.progress.note(f"{name}: {run.epochs} epochs, {seconds:.0f} s, {left:.1%} left, {run.validation:.1%}")
+    module = result.state.module
+    torch.save(module, job.get_path(name))
+    run = Run(
+        job.net,
+        job.seed,
+        name,
+        seconds,
+        measure_kept(result.state.masks),
+        bench.score(module),
+        tuple(int(step["epochs"]) for step in result.steps),
+        tuple(tuple(step.get("phi", ())) for step in result.steps),
+    )
+    figures = f"{run.epochs} epochs in {len(result.steps)} steps, {seconds:.0f} s of CPU"
+    bench.progress.note(f"{name}: {figures}, {run.weights_left:.1%} of the weights left, {run.validation:.1%}")
     return run
 
 
@@ -240,14 +287,15 @@ def report_test(net: str, runs: Sequence[Run], options: argparse.Namespace) -> N
                 format_percent([run.test or 0.0 for run in own]),
                 format_percent([run.validation for run in own]),
                 format_percent([1 - run.weights_left for run in own]),
+                format_mean([len(run.epochs_of_steps) for run in own], 1),
                 format_mean([run.epochs for run in own]),
                 f"{epochs / sum(run.epochs for run in full):.0%}" if pruned else "",
                 format_mean([run.seconds for run in own], 1),
                 f"{seconds / sum(run.seconds for run in full):.0%}" if pruned else "",
             ]
         )
-    print(f"{net}: mean and standard deviation of {len(options.seeds)} seeds, {options.iterations} iterations\n")
-    header = ["", "test accuracy, %", "validation, %", "zeros, %", "epochs", "of SAP's", "CPU s", "of SAP's"]
+    print(f"{net}: mean and standard deviation of {len(options.seeds)} seeds\n")
+    header = ["", "test accuracy, %", "validation, %", "zeros, %", "steps", "epochs", "of SAP's", "CPU s", "of SAP's"]
     print_table(header, rows)
     for rule in RULES:
         print(judge_rule(rule, by_name))
@@ -284,7 +332,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--base-epochs", type=int, default=60, help="of the base's training (default 60)")
     parser.add_argument("--iterations", type=int, default=15, help="times to prune (default 15)")
     parser.add_argument("--epochs", type=int, default=20, help="of each retraining, at most (default 20)")
-    parser.add_argument("--pq", default="0.5,1", help="of SAP (default 0.5,1)")
+    parser.add_argument("--pq", default="1,2", help="of SAP (default 1,2)")
     parser.add_argument("--if-epsilons", type=float, nargs="+", default=[0.05, 0.1, 0.2, 0.4], help="to choose from")
     parser.add_argument("--gf-epsilons", type=float, nargs="+", default=[0.25, 0.5, 1.0, 2.0], help="to choose from")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS[:3]), help="default: three")
