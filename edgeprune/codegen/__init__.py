@@ -9,16 +9,25 @@ computed), `program` (where tensors lie), `rows` and `streaming` (a few rows at 
 (all of it). `kernels/` lowers ops to C calls, `runtime/` holds the C itself.
 """
 
-from edgeprune.codegen.firmware import Firmware, Layer, MemoryChoice, generate_firmware
+from edgeprune.codegen.firmware import (
+    Estimate,
+    Firmware,
+    Layer,
+    MemoryChoice,
+    estimate_firmware,
+    generate_firmware,
+)
 from edgeprune.codegen.folder import MeasuredSizes, render_readme
 from edgeprune.codegen.schedule import MEMORY_MODES
 
 __all__ = [
     "MEMORY_MODES",
+    "Estimate",
     "Firmware",
     "Layer",
     "MeasuredSizes",
     "MemoryChoice",
+    "estimate_firmware",
     "generate_firmware",
     "render_readme",
 ]

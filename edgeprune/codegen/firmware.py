@@ -78,6 +78,25 @@ class Firmware:
         return {name: text for name, text in self.files.items() if name in self.sources or name.endswith(".h")}
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """What a firmware would cost, by the model that its kernels are chosen by. layers: as in Firmware."""
+
+    layers: tuple[Layer, ...]
+    arena_bytes: int
+    cycles: int
+
+
+def estimate_firmware(graph: Graph, target: Target, memory: str = "arena") -> Estimate:
+    """The costs of `generate_firmware` without the text; with memory "arena", which searches nothing, in little time.
+
+    Raises UnsupportedModelError as generate_firmware does.
+    """
+    program = make_program(stand_up(remove_dead_channels(graph)[0]))
+    schedule = make_schedule(Scheduler(program, target), memory)
+    return Estimate(_list_layers(schedule), schedule.arena.byte_count, schedule.cycles)
+
+
 def generate_firmware(
     graph: Graph,
     target: Target,

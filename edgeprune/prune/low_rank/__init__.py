@@ -6,7 +6,7 @@ multiplications, one dense one elsewhere. In the order of reading: `factors`, `r
 `hook`.
 """
 
-from edgeprune.prune.low_rank.costs import NetCosts, describe_ranks, measure_costs
+from edgeprune.prune.low_rank.costs import NetCosts, count_form, count_parameters, describe_deployment, measure_costs
 from edgeprune.prune.low_rank.deploy import FORMS, choose_by_macs, deploy_factors
 from edgeprune.prune.low_rank.factors import Factored, explain_dense_layers, factor_layers, get_factored
 from edgeprune.prune.low_rank.hook import DprpHook
@@ -17,8 +17,10 @@ __all__ = [
     "Factored",
     "NetCosts",
     "choose_by_macs",
+    "count_form",
+    "count_parameters",
     "deploy_factors",
-    "describe_ranks",
+    "describe_deployment",
     "explain_dense_layers",
     "factor_layers",
     "get_factored",

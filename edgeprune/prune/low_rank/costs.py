@@ -8,7 +8,6 @@ position; the paper counts r (S C + L + 1), for it stores each pattern once and 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -103,28 +102,41 @@ def measure_costs(module: fx.GraphModule, sample_shape: Sequence[int]) -> NetCos
     return NetCosts({name: positions.get(name, 0) for name in layers}, (counter.get_total_flops() - inside) // 2)
 
 
-def describe_ranks(
-    layers: Mapping[str, Factored], costs: NetCosts, forms: Mapping[str, str], dense: Mapping[str, str]
-) -> list[dict[str, Any]]:
-    """A row for each layer, for the report. dense: layers that were not factored -> reason."""
-    rows: list[dict[str, Any]] = []
-    for name, layer in layers.items():
-        whole, thin = (count_form(layer, costs.positions[name], form) for form in ("dense", "factors"))
-        rows.append(
-            {
-                "layer": name,
-                "shape": list(layer.weight_shape),
-                "full_rank": layer.full_rank,
-                "rank": layer.rank,
-                "form": forms[name],
-                "macs_dense": whole.macs,
-                "macs_factors": thin.macs,
-                "parameters_dense": whole.parameters,
-                "parameters_factors": math.prod(layer.U.shape) + math.prod(layer.V.shape) + layer.rank,
-                "parameters_deployed": (thin if forms[name] == "factors" else whole).parameters,
-                "map_values": thin.map_values if forms[name] == "factors" else 0,
-                "singular_values": [float(value) for value in layer.S.detach()],
-            }
-        )
-    rows += [{"layer": name, "form": "dense", "reason": reason} for name, reason in dense.items()]
-    return rows
+def describe_deployment(
+    module: nn.Module, costs: NetCosts, forms: Mapping[str, str], dense: Mapping[str, str]
+) -> dict[str, Any]:
+    """Sums over a factored net and a row for each layer, for the report.
+
+    forms: in which the layers are deployed. dense: layers that were not factored -> reason.
+    """
+    layers = get_factored(module)
+    return {
+        "macs_base": costs.count_macs(layers, dict.fromkeys(layers, "dense")),
+        "macs_deployed": costs.count_macs(layers, forms),
+        "parameters_low_rank": count_parameters(module),
+        "ranks": [_describe_layer(name, layer, costs.positions[name], forms[name]) for name, layer in layers.items()]
+        + [{"layer": name, "form": "dense", "reason": reason} for name, reason in dense.items()],
+    }
+
+
+def _describe_layer(name: str, layer: Factored, positions: int, form: str) -> dict[str, Any]:
+    whole, thin = (count_form(layer, positions, kind) for kind in ("dense", "factors"))
+    return {
+        "layer": name,
+        "shape": list(layer.weight_shape),
+        "full_rank": layer.full_rank,
+        "rank": layer.rank,
+        "form": form,
+        "macs_dense": whole.macs,
+        "macs_factors": thin.macs,
+        "parameters_dense": whole.parameters,
+        "parameters_factors": layer.U.numel() + layer.S.numel() + layer.V.numel(),
+        "parameters_deployed": (thin if form == "factors" else whole).parameters,
+        "map_values": thin.map_values if form == "factors" else 0,
+        "singular_values": [float(value) for value in layer.S.detach()],
+    }
+
+
+def count_parameters(module: nn.Module) -> int:
+    """All parameters of a module, shared ones once; factored layers count r (h + w + 1), as in the paper."""
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from edgeprune.prune.epoch_figures import Epoch
 from edgeprune.prune.hooks import TrainingHook
-from edgeprune.prune.low_rank.costs import NetCosts
+from edgeprune.prune.low_rank.costs import NetCosts, count_parameters
 from edgeprune.prune.low_rank.deploy import choose_by_macs
 from edgeprune.prune.low_rank.factors import Factored, get_factored
 from edgeprune.prune.low_rank.losses import (
@@ -22,7 +22,7 @@ from edgeprune.prune.low_rank.losses import (
     measure_orthogonality,
     stack_spectra,
 )
-from edgeprune.prune.low_rank.ranks import count_parameters, cut_rank, find_cuts, get_ranks
+from edgeprune.prune.low_rank.ranks import cut_rank, find_cuts, get_ranks
 
 
 class DprpHook(TrainingHook):

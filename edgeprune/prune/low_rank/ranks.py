@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from edgeprune.prune.low_rank.factors import Factored
 
@@ -57,8 +57,3 @@ def _keep_first(tensor: Tensor, rank: int) -> Tensor:
 def get_ranks(layers: dict[str, Factored]) -> dict[str, int]:
     """Rank of each layer by name."""
     return {name: layer.rank for name, layer in layers.items()}
-
-
-def count_parameters(module: nn.Module) -> int:
-    """All parameters of a module, shared ones once; factored layers count r (h + w + 1), as in the paper."""
-    return sum(parameter.numel() for parameter in module.parameters())

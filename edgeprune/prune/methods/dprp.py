@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import fx
@@ -13,16 +12,15 @@ from edgeprune.prune.bench import Bench
 from edgeprune.prune.dsp import draw_weights
 from edgeprune.prune.low_rank import (
     DprpHook,
-    NetCosts,
     choose_by_macs,
+    count_parameters,
     deploy_factors,
-    describe_ranks,
+    describe_deployment,
     explain_dense_layers,
     factor_layers,
     get_factored,
     measure_costs,
 )
-from edgeprune.prune.low_rank.ranks import count_parameters
 from edgeprune.prune.methods.base import Method, MethodResult
 
 
@@ -59,10 +57,10 @@ class Dprp(Method):
             found = bench.train(found, "fine-tuning").module
             variants["retrained"] = ("Finetuned", deploy_factors(found))
         record = {
-            **_describe_net(found, costs),
             "parameters_base": count_parameters(begin),
             "parameters_full_rank": full_rank_parameters,
-            "ranks": describe_ranks(get_factored(found), costs, choose_by_macs(get_factored(found)), dense),
+            **describe_deployment(found, costs, choose_by_macs(get_factored(found)), dense),
+            "orthogonality_error": measure_worst_error(found),
             "rank_history": hook.history,
         }
         module = variants["retrained" if "retrained" in variants else "low-rank"][1]
@@ -77,20 +75,11 @@ def _describe_ranks_found(module: fx.GraphModule) -> str:
     return f"DPRP: {cut} of {len(layers)} layers lost rank, {before} ranks in all became {after}"
 
 
-def _describe_net(module: fx.GraphModule, costs: NetCosts) -> dict[str, Any]:
-    """Sums over the net, for the report."""
-    layers = get_factored(module)
-    dense = dict.fromkeys(layers, "dense")
-    forms = choose_by_macs(layers)
-    return {
-        "macs_base": costs.count_macs(layers, dense),
-        "macs_deployed": costs.count_macs(layers, forms),
-        "parameters_low_rank": count_parameters(module),
-        "orthogonality_error": max(_measure_error(layer.U) for layer in layers.values()),
-    }
-
-
-def _measure_error(factor: torch.Tensor) -> float:
-    """||F^T F - I||_F / r: 0 where the columns are orthonormal."""
-    gram = factor.detach().T @ factor.detach()
-    return float(torch.linalg.matrix_norm(gram - torch.eye(len(gram))) / math.sqrt(len(gram)))
+def measure_worst_error(module: fx.GraphModule) -> float:
+    """The largest ||F^T F - I||_F / sqrt(r) of all factors F: 0 where columns are orthonormal."""
+    errors = []
+    for layer in get_factored(module).values():
+        for factor in (layer.U.detach(), layer.V.detach()):
+            error = torch.linalg.matrix_norm(factor.T @ factor - torch.eye(layer.rank, dtype=factor.dtype))
+            errors.append(float(error) / math.sqrt(layer.rank))
+    return max(errors)

@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from edgeprune.load import raise_module
 from edgeprune.prune.low_rank import choose_by_macs, deploy_factors, factor_layers, get_factored, measure_costs
-from edgeprune.prune.low_rank.costs import count_form, describe_ranks
+from edgeprune.prune.low_rank.costs import count_form, describe_deployment
 from edgeprune.prune.low_rank.ranks import cut_rank
 from tests.prune.raised import raise_zoo
 
@@ -106,7 +106,10 @@ def test_costs_by_hand() -> None:
     dense, thin = count_form(layer, 8, "dense"), count_form(layer, 8, "factors")
     assert (dense.macs, dense.parameters, dense.map_values) == (8 * 60, 60, 0)
     assert (thin.macs, thin.parameters, thin.map_values) == (8 * (3 * 2 * 5 + 4 * 3 * 2), 54, 8 * 6)
-    row = describe_ranks({"0": layer}, costs, {"0": "factors"}, {"other": "2 groups"})[0]
+    described = describe_deployment(module, costs, {"0": "factors"}, {"other": "2 groups"})
+    assert (described["macs_base"], described["macs_deployed"]) == (480, 432)
+    row, other = described["ranks"]
+    assert other == {"layer": "other", "form": "dense", "reason": "2 groups"}
     assert row["parameters_factors"] == 2 * (12 + 5 + 1)  # equation 3's count, what the paper stores
     assert (row["parameters_deployed"], row["map_values"]) == (54, 48)
     pointwise = get_factored(factor_one(lambda: nn.Conv2d(6, 8, 1), (6, 2, 2), rank=3))["0"]

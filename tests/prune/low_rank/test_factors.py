@@ -12,9 +12,8 @@ from torch import nn
 from edgeprune.errors import UnsupportedModelError
 from edgeprune.load import raise_module
 from edgeprune.models import build_model
-from edgeprune.prune.low_rank import explain_dense_layers, factor_layers, get_factored
+from edgeprune.prune.low_rank import count_parameters, explain_dense_layers, factor_layers, get_factored
 from edgeprune.prune.low_rank.factors import Factored, FactoredConv, FactoredLinear
-from edgeprune.prune.low_rank.ranks import count_parameters
 from tests.prune.raised import raise_zoo
 
 LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
