@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,11 @@ from tests.prune.test_units import SHAPE, Chain, DepthwiseAndShuffle, FrozenBetw
 SAMPLES = 7
 
 
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
+@cache
+def raise_case(model: Callable[[], nn.Module]) -> Raised:
+    """The network raised, once; the tests leave it as it is."""
     torch.manual_seed(0)  # the spread of a network's weights is that of its own initialisation
+    return raise_network(model(), SHAPE)
 
 
 def make_data(case: Raised, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -43,7 +46,7 @@ class Plain(nn.Module):
 
 def test_score_of_a_plain_net_by_hand() -> None:
     """papers.md P3. Of this net dL/dz[c, t] = sum_k (softmax_k - [k = y]) W[k, c] / T, with nothing but numpy."""
-    case = raise_network(Plain(), SHAPE)
+    case = raise_case(Plain)
     x, y = make_data(case, 3)
     weights = {name: value.detach().numpy() for name, value in case.module.named_parameters()}
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1)))
@@ -123,7 +126,7 @@ def check_against_loss(case: Raised, classes: int) -> None:
 
 @pytest.mark.parametrize("model", [Chain, Residual, DepthwiseAndShuffle, FrozenBetween, Flattened])
 def test_scores_are_derivatives_of_the_loss(model: Callable[[], nn.Module]) -> None:
-    check_against_loss(raise_network(model(), SHAPE), classes=2)
+    check_against_loss(raise_case(model), classes=2)
 
 
 @pytest.mark.slow
@@ -141,7 +144,7 @@ def test_zeroing_a_channel_changes_the_loss_as_predicted() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.fc(0.01 * torch.relu(self.conv(x)).mean(-1))
 
-    case = raise_network(Faint(), SHAPE)
+    case = raise_case(Faint)
     x, y = make_data(case, 3)
     maps = find_feature_maps(case.module, case.units)
     (theta,) = measure_maps(case.module, maps, x, y)
@@ -160,13 +163,13 @@ def find_norms(units: ChannelUnits, scores: dict[int, float]) -> list[float]:
 
 
 def test_each_layer_has_scores_of_norm_one() -> None:
-    case = raise_network(Chain(), SHAPE)
+    case = raise_case(Chain)
     scores = TaylorScore(*make_data(case, 3)).score_units(case.module, case.units)
     assert find_norms(case.units, scores) == pytest.approx([1, 1])
 
 
 def test_a_unit_over_several_layers_scores_the_sum() -> None:
-    case = raise_network(Residual(), SHAPE)
+    case = raise_case(Residual)
     x, y = make_data(case, 2)
     maps = {place.layer: place for place in find_feature_maps(case.module, case.units)}
     first, second = (measure_maps(case.module, [maps[name]], x, y)[0] for name in ("first", "second"))
@@ -197,7 +200,7 @@ class Places(nn.Module):
 
 
 def test_where_layers_are_judged() -> None:
-    case = raise_network(Places(), SHAPE)
+    case = raise_case(Places)
     names = {
         str(node.target).split(".")[1]: node.name for node in case.module.graph.nodes if node.op == "call_function"
     }
@@ -222,7 +225,7 @@ def test_shared_layers_are_judged_at_each_call() -> None:
 
 
 def test_frozen_layers_are_left_out() -> None:
-    case = raise_network(FrozenBetween(), SHAPE)
+    case = raise_case(FrozenBetween)
     assert [place.layer for place in find_feature_maps(case.module, case.units)] == ["first", "last"]
 
 
@@ -245,7 +248,7 @@ class Softmaxed(Chain):
 
 
 def test_a_softmax_at_the_end_and_dropout_change_nothing() -> None:
-    plain, softmaxed = raise_network(Chain(), SHAPE), raise_network(Softmaxed(), SHAPE)
+    plain, softmaxed = raise_case(Chain), raise_case(Softmaxed)
     x, y = make_data(plain, 3)
     softmaxed.module.load_state_dict(plain.module.state_dict())
     softmaxed.module.train()
@@ -256,7 +259,7 @@ def test_a_softmax_at_the_end_and_dropout_change_nothing() -> None:
 
 
 def test_scoring_leaves_the_program_as_it_was() -> None:
-    case = raise_network(Chain(), SHAPE)
+    case = raise_case(Chain)
     before = copy.deepcopy(case.module.state_dict())
     TaylorScore(*make_data(case, 3)).score_units(case.module, case.units)
     assert all(torch.equal(value, before[key]) for key, value in case.module.state_dict().items())
@@ -264,7 +267,7 @@ def test_scoring_leaves_the_program_as_it_was() -> None:
 
 
 def test_batches_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    case = raise_network(Chain(), SHAPE)
+    case = raise_case(Chain)
     data = make_data(case, 3)
     whole = TaylorScore(*data).score_units(case.module, case.units)
     monkeypatch.setattr(taylor_module, "BATCH_SIZE", 2)
@@ -273,7 +276,7 @@ def test_batches_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_class_weights_weigh_the_samples() -> None:
     """Weight 0 for a class: its samples count with nothing, and the others as they did."""
-    case = raise_network(Chain(), SHAPE)
+    case = raise_case(Chain)
     x, y = make_data(case, 3)
     weights = torch.tensor([1.0, 1.0, 0.0])
     chosen = y != 2

@@ -83,7 +83,8 @@ def test_steps_end_at_the_same_widths_as_one_step(name: str) -> None:
     assert [row["removed_units"] for row in result.record["steps"]] == [3, 2, 2]  # floor(1.58, 2.74, 3.6 and 2.1, ...)
     assert result.record["steps"][-1]["parameters"] == count_parameters(result.module)
     assert result.record["ended_by"] == "iterations"
-    check_exportable(result.module)
+    if name == "random":  # the others make the same net with other numbers
+        check_exportable(result.module)
 
 
 def test_shares_of_the_steps() -> None:
