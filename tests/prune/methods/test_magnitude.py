@@ -149,6 +149,7 @@ def test_equal_seeds_give_equal_bits(name: str, options: dict[str, Any]) -> None
     assert next(reversed(first.variants.values()))[1] is first.module
 
 
+@pytest.mark.slow  # the default suite takes lth and sap from model to firmware (tests/test_methods_to_firmware.py)
 def test_a_masked_net_exports_and_computes_the_same() -> None:
     module = run("sap").module
     graph = read_onnx(export_onnx(module, (1, 16)), name="net")
