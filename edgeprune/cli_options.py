@@ -93,7 +93,9 @@ def describe_method_option(name: str) -> Any:
     for info in METHODS.values():
         if name in info.defaults:
             methods.setdefault(info.defaults[name], []).append(info.name)
-    having = "; ".join(f"{', '.join(names)} (default: {default})" for default, names in methods.items())
+    having = "; ".join(
+        ", ".join(names) + ("" if default is None else f" (default: {default})") for default, names in methods.items()
+    )
     return typer.Option(
         option.flag, rich_help_panel=PRUNING, help=f"{option.help[0].upper()}{option.help[1:]}. {having}"
     )

@@ -76,3 +76,11 @@ def test_a_refusal_names_the_methods_that_have_the_option() -> None:
 def test_norms_that_the_index_does_not_have(text: str) -> None:
     with pytest.raises(InputError, match="--pq is"):
         parse_norms(text)
+
+
+def test_the_default_epsilon_is_that_of_the_rule() -> None:
+    assert check_options("lth", {"stop": "incop-gf"})["epsilon"] == 2.0
+    assert check_options("lth", {"stop": "incop-if", "epsilon": 0.3})["epsilon"] == 0.3
+    assert check_options("lth", {})["epsilon"] is None
+    with pytest.raises(InputError, match="--epsilon goes with --stop incop-if or incop-gf; --stop is epochs"):
+        check_options("lth", {"epsilon": 0.3})

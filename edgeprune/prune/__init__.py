@@ -1,8 +1,8 @@
 """Prune: find which channels belong together, remove some, train again.
 
 `find_units` labels every channel of a raised program; a criterion scores the units, a selection names the ones that
-go, and `prune_channels` removes them. `train_model` trains what is left. `methods` puts these together as the papers do:
-`make_method(name, **options).run(bench)`.
+go, and `prune_channels` removes them. `train_model` trains what is left. `methods` puts these together as the papers
+do: `make_method(name, **options).run(bench)`.
 """
 
 from edgeprune.prune.batchnorm import recalibrate_batchnorm

@@ -75,7 +75,7 @@ def run_schedule(
     iterations: int | None,
     step_epochs: int,
     stop: str,
-    epsilon: float,
+    epsilon: float | None,
     rewind: str = "none",
     recipe: TrainSettings | None = None,
 ) -> ScheduleResult:

@@ -11,7 +11,7 @@ Every training of the search has its checkpoint, so a search that is cut off goe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgeprune.method_table import OPTIONS, MethodInfo

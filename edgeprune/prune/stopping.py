@@ -126,7 +126,7 @@ class FlowRule(StopRule):
 class RuleMaker:
     """Makes the rule of each step; what concerns the dense net is measured once, at the start."""
 
-    def __init__(self, name: str, epsilon: float, dense: fx.GraphModule, bench: Bench) -> None:
+    def __init__(self, name: str, epsilon: float | None, dense: fx.GraphModule, bench: Bench) -> None:
         self._name, self._epsilon, self._bench = name, epsilon, bench
         if name == "accuracy":
             self._score = bench.score(dense)
@@ -143,5 +143,6 @@ class RuleMaker:
         if self._name == "accuracy":
             return AccuracyRule(self._bench, self._score)
         if self._name in ("incop-if", "incop-gf"):
+            assert self._epsilon is not None  # method_table gives each of these rules one
             return FlowRule(self._flow, self._epsilon, kept, masks)
         return EpochsRule()

@@ -36,7 +36,8 @@ def make_method(name: str, retrain: str | None = None, **options: Any) -> Method
 
     Raises InputError for an option that the method does not have, or a value that is not allowed.
     """
-    return METHODS[name](retrain=retrain or INFOS[name].retrain[0], **check_options(name, options))
+    make: Any = METHODS[name]  # each a dataclass of its own fields
+    return make(retrain=retrain or INFOS[name].retrain[0], **check_options(name, options))
 
 
 __all__ = ["METHODS", "Method", "MethodResult", "make_method"]

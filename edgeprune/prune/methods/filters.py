@@ -30,7 +30,7 @@ class FilterPruning(Method):
     iterations: int
     step_epochs: int
     stop: str
-    epsilon: float
+    epsilon: float | None
 
     @abstractmethod
     def make_criterion(self, bench: Bench) -> Criterion:

@@ -133,7 +133,7 @@ class MagnitudeMethod(Method):
     scope: str
     rewind: str
     stop: str
-    epsilon: float
+    epsilon: float | None
 
     @abstractmethod
     def make_pruner(self) -> MaskPruner:

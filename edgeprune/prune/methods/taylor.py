@@ -35,7 +35,7 @@ class TaylorPruning(Method):
     step: float
     step_epochs: int
     stop: str
-    epsilon: float
+    epsilon: float | None
 
     def run(self, bench: Bench) -> MethodResult:
         classes = check_classifier(bench.base, bench.x_train, bench.y_train)
