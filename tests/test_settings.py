@@ -12,7 +12,6 @@ from edgeprune.report import Budget
 from edgeprune.settings import (
     CONVERTERS,
     OBSERVERS,
-    CompileSettings,
     parse_duration,
     resolve_compile_settings,
     resolve_train_settings,
