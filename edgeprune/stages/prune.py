@@ -16,6 +16,7 @@ from edgeprune.method_table import METHODS
 from edgeprune.models import build_model
 from edgeprune.prune import AccuracyLimit, Bench, MethodResult, make_method
 from edgeprune.prune.search import describe_search, search_strength
+from edgeprune.stages.factor_forms import deploy_low_rank
 from edgeprune.stages.prepare import Job
 
 Variants = dict[str, tuple[str, fx.GraphModule]]
@@ -26,13 +27,11 @@ class PrunedModel:
     """What pruning gives: the module to deploy (None for an ONNX file), its history, and the report's section.
 
     variants: key -> (label, module) in the order they came about; 'base' first, 'retrained' is the one to deploy.
-    factored: see `prune.MethodResult`.
     """
 
     module: fx.GraphModule | None
     variants: Mapping[str, tuple[str, fx.GraphModule]]
     record: Mapping[str, Any]
-    factored: fx.GraphModule | None = None
 
 
 def prune_and_retrain(job: Job) -> PrunedModel:
@@ -60,11 +59,12 @@ def prune_and_retrain(job: Job) -> PrunedModel:
             )
         result = found.result or MethodResult(base, {})
         options[str(info.strength)] = found.value
+    result = deploy_low_rank(job, result)
     if bench.limit is not None:
         record["limit"]["validation_metric"] = bench.score(result.module)
     variants = {"base": ("Base", base), **result.variants}
     record |= {**result.record, "trainings": bench.trainings}
-    return PrunedModel(result.module, variants, record, result.factored)
+    return PrunedModel(result.module, variants, record)
 
 
 def make_bench(job: Job) -> Bench:
