@@ -9,6 +9,7 @@ import torch
 from torch import fx, nn
 
 from edgeprune.load import raise_module
+from edgeprune.measure import count_macs
 from edgeprune.prune.low_rank import choose_by_macs, deploy_factors, factor_layers, get_factored, measure_costs
 from edgeprune.prune.low_rank.costs import count_form, describe_deployment
 from edgeprune.prune.low_rank.ranks import cut_rank
@@ -77,10 +78,10 @@ def test_maps_are_channel_by_channel_pattern_by_pattern() -> None:
                 assert mix.weight[s, c * 2 + j, 0] == layer.U[s * 3 + c, j] * layer.S[j]
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("resnet20", "se_net", "odds_and_ends")]
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("lite", "resnet20", "se_net", "odds_and_ends")]
 
 
-@pytest.mark.parametrize("name", ["lite", "shared_conv", *SLOW])
+@pytest.mark.parametrize("name", ["shared_conv", *SLOW])
 def test_networks_in_any_mixture_of_forms(name: str) -> None:
     case = raise_zoo(name)
     module = factor_layers(case.module)
@@ -140,9 +141,7 @@ def test_equal_macs_stay_dense() -> None:
 
 
 def test_macs_of_a_net_agree_with_the_count_of_what_is_deployed() -> None:
-    from edgeprune.measure import count_macs
-
-    case = raise_zoo("lite")
+    case = raise_zoo("shared_conv")
     module = factor_layers(case.module)
     layers = get_factored(module)
     for layer in layers.values():
