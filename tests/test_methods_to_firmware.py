@@ -101,7 +101,8 @@ def test_a_method_goes_from_model_to_firmware(folder: Path, tmp_path: Path, meth
         assert section["transport"]["bytes"] < section["transport"]["base_bytes"] or not is_sparse
     elif method == "dprp":
         assert any(row["rank"] < row["full_rank"] for row in section["ranks"])
-        assert variants["int8"]["macs"] < variants["base"]["macs"]
+        assert section["forms"]["chosen_by"] == "multiply-accumulates and modelled cycles of cortex-m4"
+        assert variants["int8"]["macs"] <= variants["base"]["macs"]
     else:
         assert variants["int8"]["parameters"] < variants["base"]["parameters"]
 
