@@ -11,7 +11,8 @@ Ours:
 - lambda is that of the papers, for their training: CIFAR-10, 160 epochs of 782 steps, the learning rate cut to a tenth
   at 50 and 75 %, which makes 66,000 full steps. What the penalty takes off a scale grows with rate x lambda x steps; a
   small series set has 300 steps, in which the papers' 1e-4 and 4.5e-3 change nothing. So a training of S steps gets
-  lambda x 66,000 / S.
+  lambda x 66,000 / S; of fewer than 300 steps, what 300 get. In 100 steps all scales of the EEG CNN went to zero
+  together, before the loss could hold those that matter.
 - The sparse training is by SGD at the papers' rate, whatever optimizer the recipe has for the other trainings: Adam
   divides the penalty by the size of the gradient and so makes all scales smaller alike. A recipe of SGD has its own
   rate and momentum here too.
@@ -20,7 +21,7 @@ Ours:
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,6 +45,7 @@ from edgeprune.prune.units import find_units, guard_units
 FIRST_SCALE = 0.5  # of BatchNorm, when training from scratch; the authors' code
 SGD: Mapping[str, Any] = {"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9}
 PAPER_STEPS = 66_000  # 160 epochs x 782 steps x (.5 + .25 x .1 + .25 x .01)
+FEWEST_STEPS = 300
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,9 @@ class ProxSlimming(Method):
         dead = guard_units(units, zeros, scales.score_units(gammas))
         sparse = _set_scales(trained, xi, scales, spared=frozenset(zeros) - dead)
         sparse = recalibrate_batchnorm(sparse, bench.x_train)
-        record = {"penalty_weight": weight, **_describe_scales(scales, scores)}
+        emptied = [layer.name for layer in units.layers if np.isin(layer.units, list(set(zeros) - dead)).any()]
+        note_extremes(bench, zeros, emptied)
+        record = {"penalty_weight": weight, "emptied_layers": emptied, **_describe_scales(scales, scores)}
         return _finish(bench, sparse, bench.prune(sparse, dead), self.retrain, record)
 
 
@@ -123,7 +127,20 @@ def make_sparse_recipe(bench: Bench) -> TrainSettings:
 def fit_weight(weight: float, bench: Bench) -> float:
     """lambda for a training by the bench's recipe that takes as much off the scales as `weight` does in the papers'."""
     batches = sum(1 for _ in split_batches(torch.arange(len(bench.y_train)), bench.recipe.batch_size))
-    return weight * PAPER_STEPS / (bench.recipe.epochs * batches)
+    return weight * PAPER_STEPS / max(bench.recipe.epochs * batches, FEWEST_STEPS)
+
+
+def note_extremes(bench: Bench, zeros: Sequence[int], emptied: Sequence[str]) -> None:
+    """Tell the user when prox-slimming found nothing to remove, or nothing to keep."""
+    if not zeros:
+        bench.progress.note(
+            "prox-slimming: no scale became zero, so nothing is removed; raise --sparsity-weight or --epochs"
+        )
+    elif emptied:
+        bench.progress.note(
+            f"prox-slimming: all scales of {', '.join(emptied)} became zero, one channel each was kept; "
+            "for more accuracy lower --sparsity-weight or raise --epochs"
+        )
 
 
 def _choose_start(bench: Bench, scales: Scales, start: str) -> fx.GraphModule:

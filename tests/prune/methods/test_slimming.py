@@ -19,12 +19,13 @@ from edgeprune.prune.bench import Bench
 from edgeprune.prune.methods import make_method
 from edgeprune.prune.methods.slimming import PAPER_STEPS, fit_weight, make_sparse_recipe
 from edgeprune.prune.train_settings import TrainSettings
+from tests.prune.test_checkpoint import Interrupter
 from tests.prune.test_training import make_series
 
 # 60 epochs x 2 steps; a scale of 1 that the loss does not care for is at 0 in the end from about PROX on
 RECIPE = TrainSettings(epochs=60, batch_size=32, optimizer="sgd", learning_rate=0.05, device="cpu")
-SLIM: dict[str, Any] = {"sparsity_weight": 5e-5}
-PROX: dict[str, Any] = {"sparsity_weight": 2.4e-3}
+SLIM: dict[str, Any] = {"sparsity_weight": 1.25e-4}
+PROX: dict[str, Any] = {"sparsity_weight": 6e-3}
 
 
 class Unpadded(nn.Module):
@@ -95,7 +96,7 @@ def test_slimming_per_layer_from_scratch_is_the_same_twice() -> None:
 
 def test_the_penalty_makes_scales_smaller() -> None:
     """Against the same training with next to no penalty. The median: a few scales grow instead, for the others."""
-    runs = [make_method("slimming", "none", sparsity_weight=weight).run(make_bench()) for weight in (1e-9, 5e-5)]
+    runs = [make_method("slimming", "none", sparsity_weight=weight).run(make_bench()) for weight in (1e-9, 1.25e-4)]
     assert np.median(runs[1].record["scores"]) < 0.5 * np.median(runs[0].record["scores"])
 
 
@@ -122,10 +123,21 @@ def test_prox_slimming_from_scratch_is_the_same_twice_and_can_be_fine_tuned() ->
     assert first.record == second.record
 
 
+def test_nothing_is_removed_where_no_scale_became_zero() -> None:
+    progress = Interrupter()
+    bench = replace(make_bench(epochs=2), progress=progress)
+    result = make_method("prox-slimming", "none", **PROX).run(bench)
+    assert result.record["removed_units"] == 0
+    assert any(note.startswith("prox-slimming: no scale became zero") for note in progress.notes)
+
+
 def test_a_layer_keeps_a_channel_when_all_its_scales_are_zero() -> None:
-    bench = make_bench()
+    progress = Interrupter()
+    bench = replace(make_bench(), progress=progress)
     result = make_method("prox-slimming", "none", sparsity_weight=2.0).run(bench)
     assert result.record["zero_scores"] == 14
+    assert result.record["emptied_layers"] == ["conv1", "conv2"]
+    assert progress.notes[-2].startswith("prox-slimming: all scales of conv1, conv2 became zero")
     assert count_widths(result.record) == {"conv1": 1, "conv2": 1, "conv3": 4, "head": 2}
     assert result.module.get_parameter("norm1.weight").item() != 0  # it keeps its gamma
 
@@ -147,8 +159,9 @@ def test_lambda_is_fitted_to_the_number_of_steps() -> None:
     """160 epochs of CIFAR-10 in batches of 64, the rate cut to a tenth at 50 and 75 %: the papers' own lambda."""
     batches = -(-50_000 // 64)
     assert pytest.approx(160 * batches * (0.5 + 0.25 / 10 + 0.25 / 100), rel=1e-4) == PAPER_STEPS
-    bench = make_bench(batch_size=16)  # 52 samples: 3 batches of 16 and one of 4
-    assert fit_weight(1e-4, bench) == pytest.approx(1e-4 * 66_000 / (60 * 4))
+    bench = make_bench(batch_size=16, epochs=100)  # 52 samples: 3 batches of 16 and one of 4
+    assert fit_weight(1e-4, bench) == pytest.approx(1e-4 * 66_000 / (100 * 4))
+    assert fit_weight(1e-4, make_bench(epochs=1)) == pytest.approx(1e-4 * 66_000 / 300)
 
 
 def test_nets_without_batch_norm_are_refused() -> None:
