@@ -11,6 +11,7 @@ class Epoch:
 
     loss, accuracy: over the training samples, in train mode; the loss with its extra terms.
     validation_loss, validation_metric: under early stopping, else None.
+    task_loss: over the training samples, without extra terms.
     """
 
     loss: float
@@ -18,3 +19,4 @@ class Epoch:
     learning_rate: float
     validation_loss: float | None = None
     validation_metric: float | None = None
+    task_loss: float | None = None

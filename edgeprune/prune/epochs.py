@@ -30,12 +30,14 @@ def run_epoch(
     batch_size: int,
     shuffler: torch.Generator,
     device: Device,
-) -> tuple[float, float]:
-    """One pass over the shuffled samples; gives back the mean loss and the accuracy, both in train mode.
+) -> tuple[float, float, float]:
+    """One pass over the shuffled samples; gives back the mean loss with and without the hook's term, and the accuracy.
+
+    All in train mode.
 
     inputs: what the network takes, each with all samples along axis 0. y: labels (N,).
     """
-    total = torch.zeros((), device=y.device)
+    total, total_extra = torch.zeros((), device=y.device), torch.zeros((), device=y.device)
     hits = torch.zeros((), dtype=torch.int64, device=y.device)
     for batch in split_batches(torch.randperm(len(y), generator=shuffler).to(y.device), batch_size):
         labels = y[batch]
@@ -45,6 +47,7 @@ def run_epoch(
         extra = hook.compute_loss(dict(zip(hook.observed, tensors, strict=True)))
         if extra is not None:
             value = value + extra
+            total_extra += extra.detach() * len(batch)
         optimizer.zero_grad()
         device.backward(value)
         hook.adjust_gradients()
@@ -52,7 +55,7 @@ def run_epoch(
         hook.adjust_parameters()
         total += value.detach() * len(batch)
         hits += (logits.detach().argmax(dim=1) == labels).sum()
-    return float(total) / len(y), float(hits) / len(y)
+    return float(total) / len(y), float(total - total_extra) / len(y), float(hits) / len(y)
 
 
 def split_batches(order: Tensor, batch_size: int) -> Iterator[Tensor]:

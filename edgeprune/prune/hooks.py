@@ -20,10 +20,12 @@ class TrainingHook:
 
     observed: names of the nodes whose tensors `compute_loss` reads; needs a raised program.
     keeps_last: the state after the last epoch is the result, not the best epoch's.
+    schedules_by_task: the learning rate follows the loss without the hook's term.
     """
 
     observed: tuple[str, ...] = ()
     keeps_last: bool = False
+    schedules_by_task: bool = False
 
     def begin(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Before the first epoch. `module` is the copy that is trained, on its device: take its parameters here."""
@@ -68,6 +70,7 @@ class HookChain(TrainingHook):
         self._hooks = tuple(hooks)
         self.observed = tuple(dict.fromkeys(name for hook in self._hooks for name in hook.observed))
         self.keeps_last = any(hook.keeps_last for hook in self._hooks)
+        self.schedules_by_task = any(hook.schedules_by_task for hook in self._hooks)
 
     def begin(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         for hook in self._hooks:

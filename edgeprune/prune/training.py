@@ -145,17 +145,17 @@ def train_model(
                 learning_rate = optimizer.param_groups[0]["lr"]
                 with fast_depthwise(view):
                     view.train()
-                    epoch_loss, accuracy = run_epoch(
+                    epoch_loss, task_loss, accuracy = run_epoch(
                         network, inputs, y, stepper, loss, hook, settings.batch_size, state.shuffler, device
                     )
                 check_finite(epoch_loss, len(history) + 1, settings)
-                epoch = state.judge.judge(Epoch(epoch_loss, accuracy, learning_rate))
+                epoch = state.judge.judge(Epoch(epoch_loss, accuracy, learning_rate, task_loss=task_loss))
                 history.append(epoch)
                 is_stopped_by_hook = hook.end_epoch(epoch)
                 if state.judge.improved or hook.keeps_last:
                     state.best.keep(len(history))
                 if settings.schedule == "plateau":
-                    state.schedule.step(epoch.loss if epoch.validation_loss is None else epoch.validation_loss)
+                    state.schedule.step(find_watched_loss(epoch, hook))
                 elapsed = time.monotonic() - started
                 state.seconds = seconds_before + elapsed
                 stopped_by = find_stop(state, settings, is_stopped_by_hook)
@@ -180,6 +180,13 @@ def take_result(module: Module, hook: TrainingHook, earlier: Mapping[str, Any]) 
     module.load_state_dict(earlier["result"])
     history = tuple(Epoch(*row) for row in earlier["history"])
     return TrainResult(module.eval().cpu(), history, earlier["best_epoch"], earlier["stopped_by"], earlier["seconds"])
+
+
+def find_watched_loss(epoch: Epoch, hook: TrainingHook) -> float:
+    """The loss that lowers the learning rate when it no longer falls."""
+    if epoch.validation_loss is not None:
+        return epoch.validation_loss
+    return epoch.task_loss if hook.schedules_by_task and epoch.task_loss is not None else epoch.loss
 
 
 def find_stop(state: TrainingState, settings: TrainSettings, is_stopped_by_hook: bool) -> str:

@@ -28,8 +28,9 @@ from edgeprune.prune.low_rank.ranks import cut_rank, find_cuts, get_ranks
 class DprpHook(TrainingHook):
     """Adds lambda_str (mu_orth L_orth + mu_sort L_sort) + lambda_comp L_comp; cuts each layer's rank at tau.
 
-    Ours: ranks are cut after each epoch (the paper leaves open when), and never rise. What the last epoch leaves is the
-    result, for an earlier epoch has other shapes.
+    The learning rate follows the classification loss, as in the paper: L_orth keeps jumping by what one step moves,
+    times 1000 / r^2, which would look like a plateau. Ours: ranks are cut after each epoch (the paper leaves it open),
+    and never rise. What the last epoch leaves is the result, for an earlier epoch has other shapes.
 
     compression_weight: lambda_comp. rank_epsilon: epsilon of tau. costs: of the net, for `history`.
     history: a row for each epoch, after its cut: parameters as the paper counts them (every layer as factors), MACs of
@@ -37,6 +38,7 @@ class DprpHook(TrainingHook):
     """
 
     keeps_last = True
+    schedules_by_task = True
 
     def __init__(self, compression_weight: float, rank_epsilon: float, costs: NetCosts) -> None:
         self._compression_weight, self._rank_epsilon, self._costs = compression_weight, rank_epsilon, costs

@@ -108,3 +108,23 @@ def test_described_by_what_decides_it() -> None:
     costs = NetCosts({}, 0)
     texts = {DprpHook(*options, costs).describe() for options in ((0.1, 0.1), (0.2, 0.1), (0.1, 0.2))}
     assert len(texts) == 3
+
+
+def test_learning_rate_follows_the_classification_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A term that rises by 1 each epoch: the total never falls, yet the learning rate stays while the task's does."""
+
+    class Rising(DprpHook):
+        def compute_loss(self, tensors: Any) -> torch.Tensor:
+            return torch.tensor(float(len(self.history)))
+
+    net = make_net()
+    settings = replace(SETTINGS, plateau_patience=1, epochs=5)
+    result = train(make_hook(net, Rising), net, settings=settings)
+    for before, after in pairwise(result.history):
+        assert after.loss > before.loss
+        assert after.task_loss is not None
+        assert after.task_loss == pytest.approx(after.loss - len(result.history[: result.history.index(after)]) - 1)
+    assert {epoch.learning_rate for epoch in result.history} == {SETTINGS.learning_rate}
+    monkeypatch.setattr(Rising, "schedules_by_task", False)
+    result = train(make_hook(net, Rising), net, settings=settings)
+    assert result.history[-1].learning_rate < SETTINGS.learning_rate
