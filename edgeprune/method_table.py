@@ -227,7 +227,7 @@ METHODS: Mapping[str, MethodInfo] = {
             "Bui et al. 2023, arXiv 2301.08137",
             "labels; BatchNorm behind the layers to prune",
             defaults={"sparsity_weight": 4.5e-3, "prox_weight": 100.0, "start": "trained"},
-            retrain=("none", "finetune"),
+            retrain=("finetune", "none"),
             recipes={"finetune": _FINETUNING, "none": _FINETUNING},
             strength="sparsity_weight",
             strengths=(1.5e-3, 2e-3, 2.5e-3, 3e-3, 3.5e-3, 4.5e-3, 6e-3, 9e-3),
