@@ -25,7 +25,8 @@ def recalibrate_batchnorm(module: Module, x: np.ndarray, *, chunk_samples: int =
 
     One pass with fixed weights, dropout off; the momentum and mode of every layer are as before. The samples go through
     in as few chunks of equal size (within one) as `chunk_samples` allows, and statistics are averaged over chunks: up
-    to 512 samples the result is that of the whole set, whatever their order.
+    to 512 samples the result is that of the whole set, whatever their order. Chunks are drawn by lot (always the same
+    one): samples often lie sorted by class, and the variance within a class is not that of the set.
 
     Raises InputError for fewer than two samples.
     """
@@ -44,10 +45,16 @@ def recalibrate_batchnorm(module: Module, x: np.ndarray, *, chunk_samples: int =
         norm.momentum = None  # cumulative average
         norm.train()
     with torch.no_grad():
-        for chunk in np.array_split(x, -(-len(x) // chunk_samples)):
-            fresh(torch.as_tensor(chunk, dtype=torch.float32, device=device))
+        for chosen in split_by_lot(len(x), -(-len(x) // chunk_samples)):
+            fresh(torch.as_tensor(x[chosen], dtype=torch.float32, device=device))
     for norm, momentum in before:
         norm.momentum = momentum
     for layer, training in modes:
         layer.training = training
     return fresh
+
+
+def split_by_lot(count: int, chunks: int) -> list[np.ndarray]:
+    """The indices 0..count - 1 in so many chunks of equal size (within one), drawn; a single chunk keeps their order."""
+    order = np.arange(count) if chunks == 1 else np.random.default_rng(0).permutation(count)
+    return np.array_split(order, chunks)

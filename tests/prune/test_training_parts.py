@@ -89,6 +89,20 @@ def test_recalibration_in_chunks_and_without_norms() -> None:
         recalibrate_batchnorm(net, x[:1])
 
 
+def test_recalibration_in_chunks_does_not_mind_samples_sorted_by_class() -> None:
+    # two classes of very different size, one behind the other, as recordings and image folders lie: in chunks of the
+    # given order the second norm would see each class by itself, normalised to 1
+    generator = np.random.default_rng(0)
+    scales = np.repeat([0.1, 10.0], 300)[:, None, None]
+    x = (scales * (generator.standard_normal((600, 2, 8)) + 3)).astype(np.float32)
+    net = nn.Sequential(nn.BatchNorm1d(2), nn.ReLU(), nn.BatchNorm1d(2))
+    chunked, whole = (recalibrate_batchnorm(net, x, chunk_samples=size) for size in (100, 600))
+    for index in (0, 2):
+        # six draws of 100 of 600 are not quite the whole
+        torch.testing.assert_close(chunked[index].running_var, whole[index].running_var, rtol=0.05, atol=0)
+        torch.testing.assert_close(chunked[index].running_mean, whole[index].running_mean, rtol=0.05, atol=0.05)
+
+
 def test_predict_runs_in_eval_mode_and_puts_the_mode_back() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(8, 3)).train()
