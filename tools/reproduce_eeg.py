@@ -9,10 +9,10 @@ Hz) were filtered at 40 Hz, so the mean of every two samples is taken (86.8 Hz),
 20 % for the test, the same for all seeds. Values are scaled by mean and standard deviation of the training windows.
 
 One base for each seed (arXiv 2509.05190's recipe: Adam, weight decay 1e-4, early stopping on validation macro-F1), then
-every method from this base with the same recipe; sparse trainings have all of --epochs. Batches of 16, since the sparse
-ones need steps. Where several strengths are given for a method (--dsp-weights, --prox-weights), that of the fewest
-parameters is taken whose validation macro-F1 is, on average over seeds, within half a percentage point of the base's.
-The test recordings are looked at once, after all that.
+every method from this base with the same recipe; sparse trainings have all of --epochs. Where several strengths are
+given for a method (--dsp-weights, --prox-weights), that of the fewest parameters is taken whose validation macro-F1 is,
+on average over seeds, within half a percentage point of the base's. The test recordings are looked at once, after all
+that.
 """
 
 from __future__ import annotations
@@ -125,8 +125,7 @@ def list_rows(options: argparse.Namespace) -> dict[str, tuple[Candidate, ...]]:
         "dsp": tuple(Candidate(f"{weight:g}", "dsp", {"sparsity_weight": weight}) for weight in options.dsp_weights),
         "slimming 50%": (Candidate("0.5", "slimming", {"ratio": 0.5}),),
         "prox-slimming": tuple(
-            Candidate(f"{weight:g}", "prox-slimming", {"sparsity_weight": weight}, retrain="finetune")
-            for weight in options.prox_weights
+            Candidate(f"{weight:g}", "prox-slimming", {"sparsity_weight": weight}) for weight in options.prox_weights
         ),
     }
     return {name: row for name, row in rows.items() if row and (not options.rows or name.split()[0] in options.rows)}
@@ -277,7 +276,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("data", type=Path, help="recordings: .npz with x (recordings, samples) and y (their sets)")
     parser.add_argument("--rows", nargs="+", default=[], help="methods, such as base l1 dsp (default: all)")
     parser.add_argument("--epochs", type=int, default=20, help="of each training, at most (default 20)")
-    parser.add_argument("--batch-size", type=int, default=16, help="of all trainings (default 16)")
+    parser.add_argument("--batch-size", type=int, default=32, help="of all trainings (default 32)")
     parser.add_argument("--patience", type=int, default=10, help="of early stopping (default 10)")
     parser.add_argument(
         "--dsp-weights", type=float, nargs="+", default=[3e-5, 1e-4], help="to choose from (default 3e-5 1e-4)"

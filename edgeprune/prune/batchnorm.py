@@ -55,6 +55,6 @@ def recalibrate_batchnorm(module: Module, x: np.ndarray, *, chunk_samples: int =
 
 
 def split_by_lot(count: int, chunks: int) -> list[np.ndarray]:
-    """The indices 0..count - 1 in so many chunks of equal size (within one), drawn; a single chunk keeps their order."""
+    """The indices 0..count - 1 in so many chunks of equal size (within one); a single chunk keeps their order."""
     order = np.arange(count) if chunks == 1 else np.random.default_rng(0).permutation(count)
     return np.array_split(order, chunks)
