@@ -108,6 +108,8 @@ _FINETUNING: Mapping[str, Any] = {
     "patience": 10,
 }
 _SCRATCH: Mapping[str, Any] = {**_FINETUNING, "patience": 30}  # new weights take longer to show whether they improve
+# Ranks fall one at a time, each after a number of steps: small sets need many epochs at a high rate (DECISIONS.md).
+_LOW_RANK: Mapping[str, Any] = {"epochs": 1000, "learning_rate": 0.01}
 _SCHEDULE: Mapping[str, Any] = {"stop": "epochs", "epsilon": None}
 
 # Of --stop incop-*, where no --epsilon is given. The two measures differ in scale: nothing in the paper says how far a
@@ -265,11 +267,11 @@ METHODS: Mapping[str, MethodInfo] = {
             "trains convolutions and dense layers as U S V^T and cuts their ranks on the way; deploys the factors",
             "Sharma et al. 2025, 10.1109/ACCESS.2025.3533419",
             "labels",
-            defaults={"compression_weight": 0.1, "rank_epsilon": 0.1, "start": "trained"},
+            defaults={"compression_weight": 0.3, "rank_epsilon": 0.1, "start": "trained"},
             retrain=("none", "finetune"),
-            recipes={"none": {"epochs": 300}, "finetune": {"epochs": 300}},
+            recipes={"none": _LOW_RANK, "finetune": _LOW_RANK},
             strength="compression_weight",
-            strengths=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
+            strengths=(0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
             refusals={
                 "ratio": "dprp finds the ranks by itself; --compression-weight is its strength",
                 "scope": "dprp cuts each layer's rank by its own spectrum",
