@@ -182,7 +182,7 @@ class _Layer:
         while True:
             shape = self._draw_shape()
             window = self._draw_window(shape)
-            multiplier = int(self.rng.choice((1, 1, 1, 1, 2, 3, 8)))
+            multiplier = int(self.rng.choice((1, 1, 1, 1, 2, 3, 5, 8, 16)))
             if np.prod(shape) * multiplier * np.prod(window["kernel"]) <= MOST_MACS:
                 break
         padding = self._draw_padding(shape, window)

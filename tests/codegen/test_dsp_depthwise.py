@@ -263,7 +263,7 @@ def draw_layer(rng: np.random.Generator, *, is_series: bool) -> Depthwise:
         stride,
         dilation,
         padding="valid" if fits and rng.random() < 0.4 else "same",
-        multiplier=int(rng.choice([1, 1, 1, 2, 3])),
+        multiplier=int(rng.choice([1, 1, 1, 2, 3, 7, 16])),
         activation=str(rng.choice(ACTIVATIONS)),
         zero_points=(int(rng.integers(-128, 128)), int(rng.choice([-128, -128, -5, 0, 90]))),
         gain=float(2.0 ** rng.uniform(-5, 2)),

@@ -78,7 +78,8 @@ def _list_windows() -> Iterator[Graph]:
         )
         attrs: dict[str, object] = {"stride": (1, 1), "dilation": dilation, "padding": "same", "activation": "none"}
         depthwise = number % 2 == 0
-        shape = (1, *kernel, channels) if depthwise else (filters, *kernel, channels)
+        multiplier = (1, 4, 1, 2, 5, 1, 9)[number // 2 % 7]
+        shape = (1, *kernel, channels * multiplier) if depthwise else (filters, *kernel, channels)
         count = shape[3] if depthwise else shape[0]
         scale = Quant(rng.uniform(1e-3, 1e-2, count), np.zeros(count), 3 if depthwise else 0)
         weight = Tensor.constant("weight", rng.integers(-127, 128, shape).astype(np.int8), scale)
@@ -86,7 +87,7 @@ def _list_windows() -> Iterator[Graph]:
         bias = rng.integers(-limit, limit, count).astype(np.int32)
         operands = (source, weight, Tensor.constant("bias", bias, Quant(0.03 * scale.scale, np.zeros(count), 0)))
         if depthwise:
-            attrs["depth_multiplier"] = 1
+            attrs["depth_multiplier"] = multiplier
         kind = "depthwise_conv_2d" if depthwise else "conv_2d"
         yield build_one_op(kind, operands, attrs, Quant.per_tensor(0.08, 3))
 

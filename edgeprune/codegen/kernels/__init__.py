@@ -18,6 +18,7 @@ from edgeprune.codegen.kernels.mve_depthwise import MveDepthwiseConv2d, MveDepth
 from edgeprune.codegen.kernels.mve_elementwise import MveElementwise
 from edgeprune.codegen.kernels.mve_layers import MveConv2d, MveFullyConnected
 from edgeprune.codegen.kernels.mve_pool import MveLookup, MveMean, MvePool
+from edgeprune.codegen.kernels.one_channel import OneChannel
 from edgeprune.codegen.kernels.portable_activations import (
     CLAMPS,
     LOOKUPS,
@@ -38,12 +39,20 @@ from edgeprune.codegen.kernels.portable_pool import PortableMean, PortablePool
 from edgeprune.errors import UnsupportedModelError
 
 KERNELS: Mapping[str, tuple[Kernel, ...]] = {
-    "conv_2d": (MveConv2d(), DspPointwise(), PackedPairsConvolution(), DspPatches(), PortableConv2d()),
+    "conv_2d": (
+        MveConv2d(),
+        DspPointwise(),
+        PackedPairsConvolution(),
+        DspPatches(),
+        OneChannel(DspDepthwiseLine(), DspDepthwisePlane()),
+        PortableConv2d(),
+    ),
     "depthwise_conv_2d": (
         MveDepthwiseConv2d(),
         MveDepthwiseTaps(),
         DspDepthwiseLine(),
         DspDepthwisePlane(),
+        OneChannel(PackedPairsConvolution(), DspPatches()),
         PortableDepthwiseConv2d(),
     ),
     "fully_connected": (MveFullyConnected(), DspFullyConnected(), PortableFullyConnected()),

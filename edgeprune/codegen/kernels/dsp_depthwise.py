@@ -11,68 +11,32 @@ import numpy as np
 
 from edgeprune.codegen.kernel import Call, Kernel, Lowered
 from edgeprune.codegen.kernels.dsp_depthwise_code import (
-    BLOCK_OUTPUTS,
     BLOCK_PAIRS,
     LARGEST_PLANE_BYTES,
     Finish,
     TapLine,
 )
+from edgeprune.codegen.kernels.dsp_depthwise_cost import LineCost, PlaneCost, find_lengths
+from edgeprune.codegen.kernels.dsp_depthwise_filters import lower_channels
 from edgeprune.codegen.kernels.dsp_depthwise_gather_code import RowGather, RowPart, build_line_gather, build_row_gather
 from edgeprune.codegen.kernels.dsp_depthwise_layer import (
     USUAL_PLANE_BYTES,
-    count_finish_cycles,
     count_padding,
-    count_records_bytes,
+    count_planes,
     fold,
-    lower_channels,
     round_plane,
 )
 from edgeprune.codegen.kernels.dsp_depthwise_line_code import LineCode, build_line_code
 from edgeprune.codegen.kernels.dsp_depthwise_plane_code import PlaneCode, build_plane_code
-from edgeprune.codegen.kernels.dsp_depthwise_record_code import build_record_code
 from edgeprune.codegen.requantize import get_zero_point
 
-_LARGEST_RECORDS_BYTES = 4096
 _MOST_TAP_WORDS = 48  # of x words unrolled: bounds the code to about 1 KB
 _LONGEST_PLANE_LINE = 6  # taps whose words stay in registers
 _SPLIT_TAPS = 4
-_RUN_BYTES, _GATHER_BYTES = 28, 40  # of C's ep_dsp_run and ep_dsp_gather
+_RUN_BYTES, _GATHER_BYTES = 36, 40  # of C's ep_dsp_run and ep_dsp_gather
 _NARROW_GAIN = 0.03  # the part of the time that code for blocks of less than three pairs must save
 _MOST_PHASES = 3  # of a stride along the columns
 _LARGE_MAPS_BYTES = 32 * LARGEST_PLANE_BYTES  # beside which planes of the largest size, four of them, are little
-
-
-@dataclass(frozen=True)
-class _LineCost:
-    """Modelled cycles of lines. words: of taps, in so many filters (phases of the stride)."""
-
-    words: int
-    filters: int
-    finish: Finish
-
-    def count_line_cycles(self, outputs: int, *, has_narrow: bool) -> float:
-        """Of one channel of a line."""
-        pairs = (outputs + 2) // 2
-        blocks = -(-pairs // BLOCK_PAIRS)
-        last_pairs = pairs - BLOCK_PAIRS * (blocks - 1) if has_narrow else BLOCK_PAIRS
-        sums = (blocks - 1) * self._count_block_cycles(BLOCK_PAIRS) + self._count_block_cycles(last_pairs)
-        return 45 + sums + outputs * (count_finish_cycles(self.finish) - 2.5)
-
-    def _count_block_cycles(self, pairs: int) -> float:
-        """To the outputs' sums, extraction included."""
-        return 24 + 7 * pairs + 3 * self.filters + (3 + pairs) * self.words
-
-
-def _find_lengths(call: Call, tile_rows: int) -> list[int]:
-    """Outputs of all the lines that an inference computes of a channel and column. tile_rows: the most at a time."""
-    dilation = call.op.attrs["dilation"][0]
-    lengths = []
-    for first in range(0, call.y.rows, call.rows):
-        rows = min(call.rows, call.y.rows - first)
-        for tile in range(0, rows, tile_rows * dilation):
-            of_tile = min(tile_rows * dilation, rows - tile)
-            lengths += [(of_tile - phase + dilation - 1) // dilation for phase in range(min(dilation, of_tile))]
-    return lengths
 
 
 class DspDepthwiseLine(Kernel):
@@ -98,9 +62,10 @@ class DspDepthwiseLine(Kernel):
         if pairs < 1:
             return None
         tile_rows = 2 * pairs - 1  # of a phase
-        cost = _LineCost(sum(words), len(filters), folded.finish)
-        lengths = _find_lengths(call, tile_rows)
-        wide, narrow = (sum(cost.count_line_cycles(length, has_narrow=n) for length in lengths) for n in (False, True))
+        has_many = call.op.attrs["depth_multiplier"] > 1
+        cost = LineCost(sum(words), len(filters), stride[0], kernel_rows, has_many, folded.finish)
+        lengths, tiles = find_lengths(call, tile_rows)
+        wide, narrow = (cost.count_sums(lengths, has_narrow=has_narrow) for has_narrow in (False, True))
         has_narrow = wide - narrow > _NARROW_GAIN * wide
         line_words = words[0] + (pairs if has_narrow else BLOCK_PAIRS * -(-pairs // BLOCK_PAIRS))
         plane_bytes = round_plane(4 * line_words * len(filters))
@@ -108,34 +73,27 @@ class DspDepthwiseLine(Kernel):
             return None
         code = LineCode(
             tuple(TapLine(4 * line_words * phase, taps.shape[1]) for phase, taps in enumerate(filters)),
-            plane_bytes,
-            call.op.attrs["depth_multiplier"],
             dilation[0] * call.y.columns * call.y_stride,
+            has_many,
             has_narrow,
             folded.finish,
         )
-        if count_records_bytes(call, code.record_words) > _LARGEST_RECORDS_BYTES:
-            return None
-        calls = -(-call.y.rows // call.rows)
-        columns, groups = call.y.columns, -(-call.x.channels // 4)
-        values = sum(stride[0] * length + kernel_rows for length in lengths)
-        work = columns * (
-            call.y.channels * (narrow if has_narrow else wide)
-            + groups * (11.3 * values + len(lengths) * (90 + 55 * len(filters)))
-        )
-        fields, constants, records, record_cycles = lower_channels(
+        columns = call.y.columns
+        work = columns * call.y.channels * (narrow if has_narrow else wide) + cost.count_rest(call, lengths, tiles)
+        channels = lower_channels(
             call,
             folded,
             filters,
             plane_bytes=plane_bytes,
             start_words=2 * BLOCK_PAIRS,
             run=code.name,
-            output_cycles=work / calls,
+            output_cycles=work / (columns * tiles),
+            passes=-(-len(lengths) // tiles),
         )
         before = count_padding(call, 0, kernel_rows)
         work_bytes = dilation[0] * (_RUN_BYTES + _GATHER_BYTES * len(filters))
         gather = build_line_gather(plane_bytes)
-        fields |= {
+        fields = channels.fields | {
             "gather": gather.name if call.x.channels >= 4 else "ep_dsp_gather_bytes",
             "x_rows": call.x.rows,
             "columns": call.y.columns,
@@ -151,12 +109,12 @@ class DspDepthwiseLine(Kernel):
             kernel="depthwise line, packed pairs",
             function="ep_dsp_depthwise_line",
             fields=fields,
-            cycles=round(work + columns * len(lengths) * 90 + calls * (columns * record_cycles + 300)),
-            constants=constants,
-            assembly=(*([gather] if call.x.channels >= 4 else []), build_record_code(records), build_line_code(code)),
+            cycles=round(work + columns * tiles * channels.filters.cycles),
+            constants=channels.constants,
+            assembly=(*([gather] if call.x.channels >= 4 else []), *channels.assembly, build_line_code(code)),
             sources=("ep_dsp_depthwise.c",),
             in_place_rows=call.op.attrs["depth_multiplier"] == 1,  # a tile is gathered before it is written
-            scratch_bytes=count_records_bytes(call, code.record_words) + 4 * plane_bytes + work_bytes,
+            scratch_bytes=channels.filters.scratch_bytes + count_planes(call) * plane_bytes + work_bytes,
         )
 
 
@@ -190,31 +148,20 @@ class DspDepthwisePlane(Kernel):
         )
         code = PlaneCode(
             lines,
-            plane_bytes,
-            call.op.attrs["depth_multiplier"],
             outputs,
             x_row=4 * stride[0] * row_words,
             y_row=outputs * call.y_stride,
             y_step=call.y_stride,
+            has_many=call.op.attrs["depth_multiplier"] > 1,
             finish=folded.finish,
         )
         unrolled = sum(line.words for line in lines)
         if unrolled > _MOST_TAP_WORDS or lines[-1].offset + 4 * code.count_words(lines[-1]) > 4095:
             return None
-        if count_records_bytes(call, code.record_words) > _LARGEST_RECORDS_BYTES:
-            return None
         calls = -(-call.y.rows // call.rows)
-        tiles = calls * -(-call.rows // tile_rows)
-        blocks_per_row = 1 + -(-code.last_block // BLOCK_OUTPUTS)
-        loads = sum(3 * -(-code.count_words(line) // 2) + 3 for line in lines)
-        sums = unrolled * code.pairs + code.has_tail * sum(line.taps // 2 for line in lines)
-        block_cycles = 26 + loads + sums + code.block * count_finish_cycles(folded.finish)
-        kept = max(0, window_rows - stride[0])
-        groups = call.x.channels / 4
-        work = call.y.channels * (call.y.rows * blocks_per_row * block_cycles + tiles * 36)
-        work += groups * (call.x.rows + (calls - 1) * kept) * (call.x.columns * 11 + 14)
-        work += groups * ((tiles - calls) * kept * row_words * 19 + tiles * 170) + calls * (3 * plane_bytes + 200)
-        fields, constants, records, record_cycles = lower_channels(
+        cost = PlaneCost(code, plane_bytes, window_rows, tile_rows, stride[0], row_words, len(shape.starts))
+        work = cost.count_cycles(call)
+        channels = lower_channels(
             call,
             folded,
             [folded.taps[:, row, columns] for row in range(kernel_rows) for columns in shape.columns],
@@ -222,6 +169,7 @@ class DspDepthwisePlane(Kernel):
             start_words=code.start_words,
             run=code.name,
             output_cycles=work / calls,
+            passes=-(-cost.count_tiles(call) // calls),
         )
         gather = RowGather(
             shape.find_parts(call.x.columns, pad, outputs),
@@ -232,10 +180,10 @@ class DspDepthwisePlane(Kernel):
             plane_bytes,
             get_zero_point(call.inputs[0]),
         )
-        assembly = [build_record_code(records), build_plane_code(code)]
+        assembly = [*channels.assembly, build_plane_code(code)]
         if call.x.channels >= 4:
             assembly.append(build_row_gather(gather))
-        fields |= {
+        fields = channels.fields | {
             "gather": gather.name if call.x.channels >= 4 else 0,
             "gather_few": 0 if call.x.channels >= 4 else "ep_dsp_gather_few",
             "x_rows": call.x.rows,
@@ -255,12 +203,12 @@ class DspDepthwisePlane(Kernel):
             kernel="depthwise rows, packed pairs",
             function="ep_dsp_depthwise_plane",
             fields=fields,
-            cycles=round(work + calls * record_cycles),
-            constants=constants,
+            cycles=round(work + calls * channels.filters.cycles),
+            constants=channels.constants,
             assembly=tuple(assembly),
             sources=("ep_dsp_depthwise.c",),
             in_place_rows=call.op.attrs["depth_multiplier"] == 1,  # a tile is gathered before it is written
-            scratch_bytes=count_records_bytes(call, code.record_words) + 4 * plane_bytes,
+            scratch_bytes=channels.filters.scratch_bytes + count_planes(call) * plane_bytes,
         )
 
 
@@ -313,7 +261,7 @@ def _cut_lines(taps: np.ndarray, stride: int, outputs: int) -> _RowShape:
         for first in range(0, length, step):
             count = min(step, length - first)
             line = TapLine(0, count)
-            trial = PlaneCode((line,), 0, 1, outputs, 0, 0, 0, Finish(False, False, -128, 127))
+            trial = PlaneCode((line,), outputs, 0, 0, 0, False, Finish(False, False, -128, 127))
             words = max(words, first // 2 + trial.last_block // 2 + trial.count_words(line))
             lines.append((at + first // 2, count))
             columns.append(slice(phase + first * stride, phase + (first + count - 1) * stride + 1, stride))

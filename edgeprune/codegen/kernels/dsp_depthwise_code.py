@@ -5,14 +5,15 @@ W[j] = w[2j+1] + w[2j] z with z = 2**21, so that one SMLAL does four multiply-ac
 
     L (a part of y[2m-1])   M (y[2m], complete)   H (a part of y[2m+1] = H(m) + L(m+1))
 
-As a channel has one filter only, three more things pay:
+As a filter has one input channel only, three more things pay:
 
 - Weights are doubled in the words, and the bias of odd outputs starts in the field H, so that sums come out as SMMLAR
   wants them, 2 * a (requantize.py): five instructions for two of them. It needs 256 * sum|w| < 2**20 and a bias that
   fits; else the code is *wide*: plain weights, bias added and doubled at the end, six instructions.
-- Four channels at a time are gathered from the map, a word per pixel, into four *planes* of packed pairs.
-- What a channel needs in its loop lies together in a *record* of words in the scratch: where the accumulators start
-  (for LDM), then shift, bias, multiplier, offset, then the weights of all lines.
+- Four channels at a time are gathered from the map, a word per pixel, into four *planes* of packed pairs. All filters
+  of a channel (depth multiplier) read its plane.
+- What a filter needs in its loop lies together in a *record* of words in the scratch or in flash: where the
+  accumulators start (for LDM), then shift, bias, multiplier, offset, then the weights of all lines.
 
 Five functions are generated: `build_line_gather` and `build_row_gather` (dsp_depthwise_gather_code.py) the planes,
 `build_record_code` (dsp_depthwise_record_code.py) the records, `build_line_code` (dsp_depthwise_line_code.py) the
@@ -29,6 +30,8 @@ BLOCK_PAIRS = 3
 BLOCK_OUTPUTS = 2 * BLOCK_PAIRS
 LARGEST_PLANE_BYTES = 1020  # what STRD can address
 CONSTANT_WORDS = 4  # shift, bias, multiplier, offset
+RUN_PLANE = 28  # field of C's ep_dsp_run: a plane's bytes; then its output channels
+RUN_PROTOTYPE = "void {}(const ep_dsp_run *run, int32_t output, const uint32_t *record, int32_t count, int32_t x_bytes)"
 FURTHEST_DOUBLE = 1020  # of LDRD
 FURTHEST = 4095  # of LDR, STRB
 
@@ -129,3 +132,17 @@ def load_words(code: AssemblyBuilder, into: tuple[str, ...], base: str, offset: 
         else:
             code("ldr.w", into[place], at(base, here))
             place += 1
+
+
+def step_plane(code: AssemblyBuilder, x: str, of_plane: str, plane_bytes: str, multiplier: str) -> None:
+    """x goes on to the next plane when the last output channel of its plane has been computed; r7, r8 free.
+
+    of_plane, plane_bytes, multiplier: where they lie in the frame.
+    """
+    code("ldr", "r8", of_plane)
+    code("subs", "r8", "r8", "#1")
+    code("ittt", "eq")
+    code("ldreq", "r7", plane_bytes)
+    code("addeq", x, x, "r7")
+    code("ldreq", "r8", multiplier)
+    code("str", "r8", of_plane)

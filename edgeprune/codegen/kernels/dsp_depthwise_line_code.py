@@ -14,11 +14,14 @@ from edgeprune.codegen.kernels.dsp_depthwise_code import (
     BLOCK_PAIRS,
     CONSTANT_WORDS,
     FURTHEST,
+    RUN_PLANE,
+    RUN_PROTOTYPE,
     Finish,
     Outputs,
     TapLine,
     count_line_bytes,
     load_words,
+    step_plane,
 )
 
 _PAIRS = (("r0", "r1"), ("r2", "r3"), ("r4", "r5"))
@@ -27,23 +30,23 @@ _WINDOW, _WEIGHTS = ("r6", "r7", "r8", "r9"), ("r10", "r11")
 
 @dataclass(frozen=True)
 class LineCode:
-    """lines: phases of the stride. multiplier: output channels per plane. y_step: bytes from one output to the next.
+    """lines: phases of the stride. y_step: bytes from one output to the next. has_many: whether a plane has several
+    output channels; how many is known at run time, so that layers share the code.
 
     has_narrow: whether there is code for blocks of one and two pairs, for a line's end: so n outputs take (n + 2) // 2
     pairs and no more. It pays where lines are short.
     """
 
     lines: tuple[TapLine, ...]
-    plane_bytes: int
-    multiplier: int
     y_step: int
+    has_many: bool
     has_narrow: bool
     finish: Finish
 
     @property
     def name(self) -> str:
-        sizes = f"{count_line_bytes(self.lines)}_p{self.plane_bytes}m{self.multiplier}y{self.y_step}"
-        return f"ep_dsp_dwline_{sizes}{'n' if self.has_narrow else ''}{self.finish.suffix}"
+        forms = f"{'m' if self.has_many else ''}{'n' if self.has_narrow else ''}{self.finish.suffix}"
+        return f"ep_dsp_dwline_{count_line_bytes(self.lines)}_y{self.y_step}{forms}"
 
     @property
     def start_words(self) -> int:
@@ -69,15 +72,16 @@ class _Frame:
     part = at("sp", 28)  # where the last block's outputs start
     first_store, first = at("sp", 32), at("sp", 36)  # what follows the last block's sums; the last block
     store = at("sp", 40)  # what follows the next wide block's sums
-    of_plane = at("sp", 44)  # output channels left of the plane
-    size = 48
+    plane_bytes, multiplier = at("sp", 44), at("sp", 48)
+    of_plane = at("sp", 52)  # output channels left of the plane
+    size = 56
 
 
 def build_line_code(line: LineCode) -> Assembly:
-    """void name(const ep_dsp_run *, int32_t channel, const uint32_t *record, int32_t channels) (ep_dsp_depthwise.h).
+    """void name(const ep_dsp_run *, int32_t output, const uint32_t *record, int32_t count, int32_t x_bytes).
 
-    Registers: r0-r5 accumulators, then outputs; r6-r9 a window of x, then constants; r10, r11 weights; r12 x; lr the
-    record, then y.
+    See ep_dsp_depthwise.h. Registers: r0-r5 accumulators, then outputs; r6-r9 a window of x, then constants; r10, r11
+    weights; r12 x; lr the record, then y.
     """
     code = AssemblyBuilder(line.name)
     frame = _Frame
@@ -124,30 +128,26 @@ def build_line_code(line: LineCode) -> Assembly:
     code("add", "r5", "lr", "r8")
     code("add", "r6", "r10", "#1")
     code.advance("r3", 4 * line.record_words)
-    if line.multiplier > 1:
-        _step_plane(code, line)
+    if line.has_many:
+        step_plane(code, "r12", frame.of_plane, frame.plane_bytes, frame.multiplier)
     code("subs", "r9", "r9", "#1")
     code("strd", "r3", "r9", frame.record)
     code("bne.w", code.local("channel"))
     code.leave()
-    return code.build(
-        f"void {line.name}(const ep_dsp_run *run, int32_t channel, const uint32_t *record, int32_t channels)"
-    )
+    return code.build(RUN_PROTOTYPE.format(line.name))
 
 
 def _emit_entry(code: AssemblyBuilder, line: LineCode) -> None:
-    """Arguments to the frame: r0 run, r1 channel, r2 record, r3 channels."""
+    """Arguments to the frame: r0 run, r1 output, r2 record, r3 count."""
     frame = _Frame
+    code("ldr", "r12", code.argument(4))
+    if line.has_many:
+        code("ldrd", "r4", "r5", at("r0", RUN_PLANE))
+        code("strd", "r4", "r5", frame.plane_bytes)
+        code("str", "r5", frame.of_plane)
     code("ldm", "r0", registers([f"r{number}" for number in range(4, 11)]))
     code.comment("r4 x, r5 y, r6 first y, r7 x ahead, r8 y ahead, r9 rest, r10 pairs that the last block has less")
-    code.load("r11", line.plane_bytes)
-    code("rsb", "r0", "r3", "#4")
-    code("mla", "r12", "r0", "r11", "r4")
-    if line.multiplier > 1:
-        code.load("r11", line.multiplier)
-        code("str", "r11", frame.of_plane)
-        code("mul", "r1", "r1", "r11")
-        code("mul", "r3", "r3", "r11")
+    code("add", "r12", "r12", "r4")
     code("add", "r5", "r5", "r1")
     code("add", "r6", "r6", "r1")
     code("strd", "r2", "r3", frame.record)
@@ -167,16 +167,6 @@ def _emit_entry(code: AssemblyBuilder, line: LineCode) -> None:
             code(f"adr{condition}.w", "r10", code.local(label))
         code("orr", "r10", "r10", "#1")
     code("strd", "r9", "r10", frame.first_store)
-
-
-def _step_plane(code: AssemblyBuilder, line: LineCode) -> None:
-    """x stays in its plane (r12 is in the next one) until all its output channels are computed."""
-    code("ldr", "r8", _Frame.of_plane)
-    code("subs", "r8", "r8", "#1")
-    code("ite", "ne")
-    code("subne", "r12", "r12", f"#{line.plane_bytes}")
-    code("moveq", "r8", f"#{line.multiplier}")
-    code("str", "r8", _Frame.of_plane)
 
 
 def _emit_sums(code: AssemblyBuilder, line: LineCode, pairs: int) -> None:

@@ -15,11 +15,14 @@ from edgeprune.codegen.kernels.dsp_depthwise_code import (
     BLOCK_PAIRS,
     CONSTANT_WORDS,
     FURTHEST,
+    RUN_PLANE,
+    RUN_PROTOTYPE,
     Finish,
     Outputs,
     TapLine,
     count_line_bytes,
     load_words,
+    step_plane,
 )
 
 _PLANE_SUMS = ("r0", "r1", "r2", "r3", "r4", "r5", "r6")
@@ -30,26 +33,24 @@ _PLANE_FREE = ("r7", "r8", "r9", "r10")  # weights and x, then constants
 class PlaneCode:
     """A map's rows.
 
-    lines: of taps, from the first row of a window on. multiplier: output channels per plane. outputs: in a row.
-    x_row: bytes of a plane from the first row of
+    lines: of taps, from the first row of a window on. outputs: in a row. x_row: bytes of a plane from the first row of
     an output row's window to the next one's. y_row: bytes from an output row to the next. y_step: from one output to
-    the next.
+    the next. has_many: whether a plane has several output channels; how many is known at run time.
     """
 
     lines: tuple[TapLine, ...]
-    plane_bytes: int
-    multiplier: int
     outputs: int
     x_row: int
     y_row: int
     y_step: int
+    has_many: bool
     finish: Finish
 
     @property
     def name(self) -> str:
         return (
-            f"ep_dsp_dwplane_{count_line_bytes(self.lines)}_p{self.plane_bytes}m{self.multiplier}"
-            f"n{self.outputs}x{self.x_row}y{self.y_row}_{self.y_step}{self.finish.suffix}"
+            f"ep_dsp_dwplane_{count_line_bytes(self.lines)}_n{self.outputs}x{self.x_row}y{self.y_row}_{self.y_step}"
+            f"{'m' if self.has_many else ''}{self.finish.suffix}"
         )
 
     @property
@@ -80,6 +81,20 @@ class PlaneCode:
         rest = self.outputs - self.block
         return rest + rest % 2
 
+    def list_bundles(self) -> list[tuple[TapLine, ...]]:
+        """Lines whose weights are loaded together: two of one word each by one LDRD; else one."""
+        bundles: list[tuple[TapLine, ...]] = []
+        for line in self.lines:
+            if bundles and [known.words for known in bundles[-1]] == [line.words] == [1]:
+                bundles[-1] = (*bundles[-1], line)
+            else:
+                bundles.append((line,))
+        return bundles
+
+    def count_x_registers(self, bundle: tuple[TapLine, ...]) -> int:
+        """Words of x that are loaded at a time."""
+        return min(2, len(_PLANE_FREE) - sum(line.words for line in bundle))
+
     def count_words(self, line: TapLine) -> int:
         """Words of x that a block needs of a line."""
         with_tail = self.pairs + line.taps // 2 if self.has_tail else 0
@@ -87,24 +102,23 @@ class PlaneCode:
 
 
 def build_plane_code(plane: PlaneCode) -> Assembly:
-    """void name(const ep_dsp_run *, int32_t channel, const uint32_t *record, int32_t channels) (ep_dsp_depthwise.h).
+    """void name(const ep_dsp_run *, int32_t output, const uint32_t *record, int32_t count, int32_t x_bytes).
 
-    Registers: r0-r6 accumulators and tail, then outputs; r7-r10 weights and x, then constants; r11 x; r12 y; lr the
-    record, then free.
+    See ep_dsp_depthwise.h. Registers: r0-r6 accumulators and tail, then outputs; r7-r10 weights and x, then constants;
+    r11 x; r12 y; lr the record, then free.
     """
     code = AssemblyBuilder(plane.name)
-    y_last, y_end, x, record, of_plane = (at("sp", offset) for offset in (0, 4, 8, 16, 24))
-    code.enter(frame_bytes=28)
+    y_last, y_end, x, record, plane_bytes, multiplier, of_plane = (
+        at("sp", offset) for offset in (0, 4, 8, 16, 24, 28, 32)
+    )
+    code.enter(frame_bytes=36)
+    code("ldrd", "r4", "r5", at("r0", RUN_PLANE))
+    code("strd", "r4", "r5", plane_bytes)
+    code("str", "r5", of_plane)
     code("ldm", "r0", registers(["r4", "r5", "r6"]))
     code.comment("r4 x, r5 y, r6 the end of y")
-    code.load("r7", plane.plane_bytes)
-    code("rsb", "r0", "r3", "#4")
-    code("mla", "r4", "r0", "r7", "r4")
-    if plane.multiplier > 1:
-        code.load("r7", plane.multiplier)
-        code("str", "r7", of_plane)
-        code("mul", "r1", "r1", "r7")
-        code("mul", "r3", "r3", "r7")
+    code("ldr", "r7", code.argument(4))
+    code("add", "r4", "r4", "r7")
     code("add", "r5", "r5", "r1")
     code("add", "r6", "r6", "r1")
     code("strd", "r2", "r3", record)
@@ -122,15 +136,12 @@ def build_plane_code(plane: PlaneCode) -> Assembly:
     code("ldr.w", "lr", record)
     code("ldm", "lr!", registers(_PLANE_SUMS[: plane.start_words]))
     weight = 4 * CONSTANT_WORDS
-    lines = list(plane.lines)
-    while lines:
-        both = lines[0].words == 1 and len(lines) > 1 and lines[1].words == 1  # one LDRD for the weights of both
-        together = [lines.pop(0) for _ in range(1 + both)]
-        count = sum(line.words for line in together)
+    for bundle in plane.list_bundles():
+        count = sum(line.words for line in bundle)
         load_words(code, _PLANE_FREE[:count], "lr", weight)
-        x_registers = _PLANE_FREE[count:][:2]
-        for number, line in enumerate(together):
-            weights = _PLANE_FREE[number : number + 1] if both else _PLANE_FREE[:count]
+        x_registers = _PLANE_FREE[count:][: plane.count_x_registers(bundle)]
+        for number, line in enumerate(bundle):
+            weights = _PLANE_FREE[number : number + 1] if len(bundle) == 2 else _PLANE_FREE[:count]
             _sum_plane_line(code, plane, line, weights, x_registers)
         weight += 4 * count
     code("ldm", "lr", registers(_PLANE_FREE))
@@ -150,23 +161,17 @@ def build_plane_code(plane: PlaneCode) -> Assembly:
     code("ldrd", "r4", "r5", x)
     code("add", "r6", "lr", "#1")
     code("add", "r5", "r5", "#1")
-    if plane.multiplier > 1:
-        code("ldr", "r8", of_plane)
-        code("subs", "r8", "r8", "#1")
-        code("itt", "eq")
-        code("moveq", "r8", f"#{plane.multiplier}")
-        code("addeq", "r4", "r4", f"#{plane.plane_bytes}")
-        code("str", "r8", of_plane)
+    if plane.has_many:
+        step_plane(code, "r4", of_plane, plane_bytes, multiplier)
     else:
-        code("add", "r4", "r4", f"#{plane.plane_bytes}")
+        code("ldr", "r7", plane_bytes)
+        code("add", "r4", "r4", "r7")
     code.advance("r3", 4 * plane.record_words)
     code("subs", "r9", "r9", "#1")
     code("strd", "r3", "r9", record)
     code("bne.w", code.local("channel"))
     code.leave()
-    return code.build(
-        f"void {plane.name}(const ep_dsp_run *run, int32_t channel, const uint32_t *record, int32_t channels)"
-    )
+    return code.build(RUN_PROTOTYPE.format(plane.name))
 
 
 def _sum_plane_line(

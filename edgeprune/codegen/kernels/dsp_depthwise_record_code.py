@@ -1,8 +1,13 @@
-"""Depthwise convolution's records: what a channel needs in its loop, side by side. See dsp_depthwise_code.py."""
+"""Depthwise convolution's records: what a filter needs in its loop, side by side. See dsp_depthwise_code.py.
+
+They are made by each call from int8 weights and constants, or lie in flash.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+import numpy as np
 
 from edgeprune.codegen.assembly import AssemblyBuilder, at, registers
 from edgeprune.codegen.kernel import Assembly
@@ -14,11 +19,10 @@ _MOST_WORDS_UNROLLED = 3
 
 @dataclass(frozen=True)
 class RecordCode:
-    """start_words: where accumulators start. weight_words. is_packed: weights lie in flash as words of pairs."""
+    """start_words: where accumulators start. weight_words: of packed pairs. wide: see dsp_depthwise_code.py."""
 
     start_words: int
     weight_words: int
-    is_packed: bool
     wide: bool
 
     @property
@@ -27,26 +31,21 @@ class RecordCode:
 
     @property
     def name(self) -> str:
-        suffix = ("p" if self.is_packed else "") + ("w" if self.wide else "")
-        return f"ep_dsp_records_{self.start_words}_{self.weight_words}{suffix}"
-
-    @property
-    def weight_bytes(self) -> int:
-        return self.weight_words * (4 if self.is_packed else 2)
+        return f"ep_dsp_records_{self.start_words}_{self.weight_words}{'w' if self.wide else ''}"
 
 
 def build_record_code(records: RecordCode) -> Assembly:
     """void name(const ep_dsp_channels *, int32_t output, uint32_t *record, int32_t count) (ep_dsp_depthwise.h).
 
     Registers: r0 weights; r1, r4 where the fields M and H start; r2 record; r3 count; r5 scales; r6 shifts; r8 twice
-    the zero point and 1; r7, r9-r12, lr free.
+    the zero point and 1; r9-r12, lr free.
     """
     code = AssemblyBuilder(records.name)
     code.enter()
     code("ldrd", "r4", "r5", at("r0", _C_WEIGHT))
     code("ldr", "r6", at("r0", _C_SHIFT))
     code("ldrsh", "r8", at("r0", _C_ZERO_POINT))
-    code("movs", "r0", f"#{records.weight_bytes}")
+    code("movs", "r0", f"#{2 * records.weight_words}")
     code("mla", "r0", "r0", "r1", "r4")
     code("add", "r5", "r5", "r1, lsl #3")
     code("add", "r6", "r6", "r1")
@@ -81,17 +80,6 @@ def build_record_code(records: RecordCode) -> Assembly:
 
 def _copy_weights(code: AssemblyBuilder, records: RecordCode) -> None:
     words = records.weight_words
-    free = ("r7", "r9", "r10", "r11", "r12", "lr")
-    if records.is_packed:
-        whole, rest = divmod(words, len(free))
-        for count in [len(free)] * whole + ([rest] if rest else []):
-            if count == 1:
-                code("ldr", "r9", "[r0], #4")
-                code("str", "r9", "[r2], #4")
-            else:
-                code("ldm", "r0!", registers(free[:count]))
-                code("stm", "r2!", registers(free[:count]))
-        return
     if words > _MOST_WORDS_UNROLLED:
         code("mov", "r9", f"#{words // 2}")
         code.label("weights")
@@ -123,3 +111,21 @@ def _unpack_weights(code: AssemblyBuilder, doubled: bool) -> None:
         code("lsl", "r11", "r11", "#1")
         code("lsl", "r12", "r12", "#1")
     code("strd", "r11", "r12", "[r2], #8")
+
+
+def make_records(
+    records: RecordCode, pairs: np.ndarray, scale: np.ndarray, shift: np.ndarray, zero_point: int
+) -> np.ndarray:
+    """The records as they come out of the code: uint32 (output channels, words).
+
+    pairs: (output channels, words, 2), the odd and the even tap of each word. scale: (output channels, 2), twice the
+    bias and the multiplier. zero_point: of the output.
+    """
+    bias = scale[:, 0] - (1 << (20 + records.wide))
+    high = (1 << 9) + (0 if records.wide else bias << 10)
+    starts = np.stack([np.full(len(bias), 1 << 20), np.broadcast_to(high, bias.shape)], axis=1)
+    starts = np.tile(starts, -(-records.start_words // 2))[:, : records.start_words]
+    offset = (2 * zero_point + 1) << (shift - 1)
+    constants = np.stack([shift, bias, scale[:, 1], offset], axis=1)
+    weights = (pairs[:, :, 0] + (pairs[:, :, 1] << 21)) << (not records.wide)
+    return (np.concatenate([starts, constants, weights], axis=1) & 0xFFFFFFFF).astype(np.uint32)

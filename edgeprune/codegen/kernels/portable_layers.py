@@ -52,12 +52,12 @@ class PortableConv2d(Kernel):
 
 
 class PortableDepthwiseConv2d(Kernel):
-    """Four channels at a time; with a depth multiplier it is a grouped convolution."""
+    """Four output channels at a time: of four input channels, or of one that has four filters or more."""
 
     def lower(self, call: Call) -> Lowered | None:
         weight = call.inputs[1].data
         assert weight is not None
-        if call.op.attrs["depth_multiplier"] != 1:
+        if call.x.channels == 1:  # a plain convolution
             return _lower_conv(call, np.ascontiguousarray(weight.transpose(3, 1, 2, 0)))
         scales = scale_layer(call)
         pairs = encode_scales(scales)
@@ -66,13 +66,16 @@ class PortableDepthwiseConv2d(Kernel):
         kernel_size = weight.shape[1], weight.shape[2]
         slide = slide_fields(call, kernel_size)
         dilation = call.op.attrs["dilation"]
+        filters = call.op.attrs["depth_multiplier"]
         # in the order of the C structure
         fields: dict[str, int | str] = {
             "weight": f"{call.name}_weight",
             "bias": f"{call.name}_bias",
             **_output_fields(call, scales, pairs),
+            "compute": "ep_depthwise_filters" if filters > 1 else "ep_depthwise_channels",
             "x_rows": slide.pop("x_rows"),
-            "channels": call.x.channels,
+            "channels": call.y.channels,
+            "filters": filters,
             **slide,
             "dilation_rows": dilation[0],
             "dilation_columns": dilation[1],
@@ -82,15 +85,17 @@ class PortableDepthwiseConv2d(Kernel):
             return None
         taps = kernel_size[0] * kernel_size[1]
         rows = kernel_size[0] if kernel_size[1] > 1 else 1  # loops over the taps of a row
-        if call.x.channels >= 4:
-            work = -(-call.x.channels // 4) * (350 + 27 * taps + 15 * rows)
+        runs, run = (call.x.channels, filters) if filters > 1 else (1, call.y.channels)
+        if run >= 4:
+            per_tap = 20 if filters > 1 else 27
+            work = -(-run // 4) * (330 + per_tap * taps + 15 * rows)
         else:
-            work = call.x.channels * (180 + 13 * taps + 15 * rows)
+            work = run * (180 + 13 * taps + 15 * rows)
         return Lowered(
             kernel="portable",
             function="ep_depthwise_conv_2d",
             fields=fields,
-            cycles=SETUP_CYCLES + call.y.pixels * (70 + work),
+            cycles=_count_call_cycles(call) + call.y.pixels * (200 + runs * work),
             constants=(
                 Constant(f"{call.name}_weight", "int8_t", weight.reshape(-1)),
                 Constant(f"{call.name}_bias", "int32_t", scales.bias.astype(np.int32)),
@@ -134,7 +139,7 @@ def _lower_conv(call: Call, weight_ohwi: np.ndarray) -> Lowered | None:
         kernel="portable",
         function="ep_conv_2d",
         fields=fields,
-        cycles=SETUP_CYCLES + call.y.pixels * (30 + gather + work),
+        cycles=_count_call_cycles(call) + call.y.pixels * (30 + gather + work),
         constants=constants,
         sources=("ep_conv_2d.c", "ep_window.c", "ep_bytes.c", *_DENSE),
         scratch_bytes=0 if is_direct and not is_padded(call, kernel_size) else taps,
@@ -184,6 +189,11 @@ def interleave_channels(weight: np.ndarray) -> np.ndarray:
     whole = channels - channels % 4
     blocks = weight[:whole].reshape(-1, 4, taps).transpose(0, 2, 1)
     return np.concatenate([blocks.reshape(-1), weight[whole:].reshape(-1)])
+
+
+def _count_call_cycles(call: Call) -> int:
+    """Modelled cycles of an inference's calls, whatever they compute."""
+    return -(-call.y.rows // call.rows) * (SETUP_CYCLES + 60)
 
 
 def _count_dense_cycles(channels: int, taps: int, segments: int = 1) -> int:

@@ -1,27 +1,15 @@
-/* Depthwise convolution, one filter per channel. SPDX-License-Identifier: 0BSD
+/* Depthwise convolution, one filter per channel or several. SPDX-License-Identifier: 0BSD
  *
  * A window is one rectangle of taps, or where it is at an edge of the map up to five: what lies inside, and four parts
- * in the padding, whose every value is the zero point. Four channels of a window are computed at a time. */
+ * in the padding, whose every value is the zero point. Four output channels are computed at a time: of four input channels
+ * with one filter each, or of one input channel with four filters or more. */
 #include "ep_depthwise_conv_2d.h"
 #include "ep_window.h"
-
-/* Padding is a rectangle over the same four bytes again and again: all its steps are 0. */
-typedef struct {
-    const int8_t *x;      /* first tap, channel 0 */
-    int32_t channel_step; /* 1, or 0 in the padding */
-    int32_t x_step;       /* from a tap to the next in its row */
-    int32_t x_skip;       /* from behind the last tap of a row to the first of the next */
-    int32_t weight;       /* offset of the first tap's weights */
-    int32_t weight_step;  /* as x_step */
-    int32_t weight_skip;  /* as x_skip */
-    int32_t rows;
-    int32_t columns;
-} rectangle;
 
 enum { MOST_RECTANGLES = 5 };
 
 /* Add the products of a rectangle's taps to sums `from` for channels x, x + 1, ...: for four, or for one. */
-static EP_NOINLINE void add_four(const rectangle *taps, const int8_t *x, const int8_t *weight, const uint32_t *from,
+static EP_NOINLINE void add_four(const ep_taps *taps, const int8_t *x, const int8_t *weight, const uint32_t *from,
                                     uint32_t *sums)
 {
     const int32_t x_step = taps->x_step, step = taps->weight_step;
@@ -43,7 +31,31 @@ static EP_NOINLINE void add_four(const rectangle *taps, const int8_t *x, const i
     sums[0] = sum_0, sums[1] = sum_1, sums[2] = sum_2, sums[3] = sum_3;
 }
 
-static EP_NOINLINE void add_one(const rectangle *taps, const int8_t *x, const int8_t *weight, const uint32_t *from,
+/* For four filters of one channel. */
+static EP_NOINLINE void add_filters(const ep_taps *taps, const int8_t *x, const int8_t *weight, const uint32_t *from,
+                                    uint32_t *sums)
+{
+    const int32_t x_step = taps->x_step, step = taps->weight_step;
+    uint32_t sum_0 = from[0], sum_1 = from[1], sum_2 = from[2], sum_3 = from[3];
+    EP_NO_UNROLL
+    for (int32_t i = taps->rows; i > 0; i--) {
+        EP_NO_UNROLL
+        for (int32_t j = taps->columns; j > 0; j--) {
+            const int32_t value = *x;
+            sum_0 += (uint32_t)(value * weight[0]);
+            sum_1 += (uint32_t)(value * weight[1]);
+            sum_2 += (uint32_t)(value * weight[2]);
+            sum_3 += (uint32_t)(value * weight[3]);
+            x += x_step;
+            weight += step;
+        }
+        x += taps->x_skip;
+        weight += taps->weight_skip;
+    }
+    sums[0] = sum_0, sums[1] = sum_1, sums[2] = sum_2, sums[3] = sum_3;
+}
+
+static EP_NOINLINE void add_one(const ep_taps *taps, const int8_t *x, const int8_t *weight, const uint32_t *from,
                                    uint32_t *sums)
 {
     const int32_t x_step = taps->x_step, step = taps->weight_step;
@@ -62,9 +74,7 @@ static EP_NOINLINE void add_one(const rectangle *taps, const int8_t *x, const in
     *sums = sum;
 }
 
-/* The outputs of one position from the rectangles of its window. */
-static EP_NOINLINE void compute(const ep_depthwise_conv_2d_op *op, const rectangle *part, const rectangle *end,
-                                int8_t *y)
+void ep_depthwise_channels(const ep_depthwise_conv_2d_op *op, const ep_taps *part, const ep_taps *end, int8_t *y)
 {
     const int32_t channels = op->channels;
     const int32_t block = channels >= 4 ? 4 : 1;
@@ -77,7 +87,7 @@ static EP_NOINLINE void compute(const ep_depthwise_conv_2d_op *op, const rectang
         }
         from = (const uint32_t *)op->bias + channel;
         EP_NO_UNROLL
-        for (const rectangle *taps = part; taps < end; taps++) {
+        for (const ep_taps *taps = part; taps < end; taps++) {
             const int8_t *x = taps->x + channel * taps->channel_step;
             (block == 4 ? add_four : add_one)(taps, x, op->weight + channel + taps->weight, from, sums);
             from = sums;
@@ -86,26 +96,54 @@ static EP_NOINLINE void compute(const ep_depthwise_conv_2d_op *op, const rectang
     }
 }
 
+void ep_depthwise_filters(const ep_depthwise_conv_2d_op *op, const ep_taps *part, const ep_taps *end, int8_t *y)
+{
+    const int32_t filters = op->filters;
+    const int32_t block = filters >= 4 ? 4 : 1;
+    EP_NO_UNROLL
+    for (int32_t channel = 0, x_channel = 0; channel < op->channels; channel += filters, x_channel++) {
+        EP_NO_UNROLL
+        for (int32_t first = 0; first < filters; first += block) {
+            uint32_t sums[4];
+            const int8_t *weight;
+            const uint32_t *from;
+            if (first + block > filters) {
+                first = filters - block;
+            }
+            from = (const uint32_t *)op->bias + channel + first;
+            weight = op->weight + channel + first;
+            EP_NO_UNROLL
+            for (const ep_taps *taps = part; taps < end; taps++) {
+                const int8_t *x = taps->x + x_channel * taps->channel_step;
+                (block == 4 ? add_filters : add_one)(taps, x, weight + taps->weight, from, sums);
+                from = sums;
+            }
+            ep_store_outputs(&op->output, sums, channel + first, block, y + channel + first);
+        }
+    }
+}
+
 /* Append taps of rows `rows` and columns `columns` of a window, if there are any, as padding. */
-static EP_NOINLINE rectangle *append(const ep_depthwise_conv_2d_op *op, rectangle *part, const int8_t *zeros,
+static EP_NOINLINE ep_taps *append(const ep_depthwise_conv_2d_op *op, ep_taps *part, const int8_t *zeros,
                                      int32_t first_row, int32_t end_row, int32_t first_column, int32_t end_column)
 {
     const int32_t rows = end_row - first_row, columns = end_column - first_column;
     if (rows > 0 && columns > 0) {
         const int32_t first = (first_row * op->kernel_columns + first_column) * op->channels;
         const int32_t skip = (op->kernel_columns - columns) * op->channels;
-        *part++ = (rectangle){zeros, 0, 0, 0, first, op->channels, skip, rows, columns};
+        const int32_t loops = skip ? rows : 1; /* whole rows of taps are one loop */
+        *part++ = (ep_taps){zeros, 0, 0, 0, first, op->channels, skip, loops, skip ? columns : rows * columns};
     }
     return part;
 }
 
 /* Cut a window whose first tap is at row `top`, column `left` into rectangles; the end of the list. */
-static EP_NOINLINE rectangle *cut(const ep_depthwise_conv_2d_op *op, const ep_call *call, const int8_t *zeros,
-                                  int32_t top, int32_t left, rectangle *part)
+static EP_NOINLINE ep_taps *cut(const ep_depthwise_conv_2d_op *op, const ep_call *call, const int8_t *zeros,
+                                  int32_t top, int32_t left, ep_taps *part)
 {
     const ep_span rows = ep_find_inside(top, op->dilation_rows, op->kernel_rows, op->x_rows);
     const ep_span columns = ep_find_inside(left, op->dilation_columns, op->kernel_columns, op->x_columns);
-    rectangle *inside;
+    ep_taps *inside;
     part = append(op, part, zeros, 0, rows.first, 0, op->kernel_columns);
     part = append(op, part, zeros, rows.end, op->kernel_rows, 0, op->kernel_columns);
     part = append(op, part, zeros, rows.first, rows.end, 0, columns.first);
@@ -118,11 +156,11 @@ static EP_NOINLINE rectangle *cut(const ep_depthwise_conv_2d_op *op, const ep_ca
         const int32_t column = left + columns.first * op->dilation_columns;
         inside->x = call->x + (row * pitch + column * op->x_stride);
         inside->channel_step = 1;
-        if (op->kernel_columns == 1) { /* a column of taps is one loop as if it were a row */
-            inside->columns = inside->rows;
-            inside->rows = 1;
+        if (op->kernel_columns == 1) { /* one loop */
             inside->x_step = op->dilation_rows * pitch;
         } else {
+            inside->rows = rows.end - rows.first;
+            inside->columns = columns.end - columns.first;
             inside->x_step = op->dilation_columns * op->x_stride;
             inside->x_skip = op->dilation_rows * pitch - inside->columns * inside->x_step;
         }
@@ -135,7 +173,7 @@ void ep_depthwise_conv_2d(const ep_depthwise_conv_2d_op *op, const ep_call *call
     const int8_t zero = op->x_zero_point;
     const int8_t zeros[4] = {zero, zero, zero, zero};
     const int32_t last_left = op->x_columns - 1 - (op->kernel_columns - 1) * op->dilation_columns;
-    rectangle parts[MOST_RECTANGLES], *end = parts;
+    ep_taps parts[MOST_RECTANGLES], *end = parts;
     int8_t *y = call->y;
     EP_NO_UNROLL
     for (int32_t row = call->y_first; row < call->y_first + call->y_rows; row++) {
@@ -146,14 +184,14 @@ void ep_depthwise_conv_2d(const ep_depthwise_conv_2d_op *op, const ep_call *call
             const int32_t is_inside = left >= 0 && left <= last_left;
             if (is_cut && is_inside) { /* the window before it, moved */
                 EP_NO_UNROLL
-                for (rectangle *part = parts; part < end; part++) {
+                for (ep_taps *part = parts; part < end; part++) {
                     part->x += part->channel_step * op->stride_columns * op->x_stride;
                 }
             } else {
                 end = cut(op, call, zeros, top, left, parts);
                 is_cut = is_inside;
             }
-            compute(op, parts, end, y);
+            op->compute(op, parts, end, y);
             left += op->stride_columns;
             y += op->y_stride;
         }

@@ -23,35 +23,40 @@ typedef struct {
 
 /* Channels to be computed from their planes. A line: `x` and `y` are at its last block, y_limit at its first; `rest`
  * outputs (0 to 5) are in the last block, which has `less` pairs (0 to 2) less than the others' three. From before a
- * line (a block of three pairs before the first) to the last block of the next plane's line it is x_ahead and y_ahead
- * bytes. Planes: `x` and `y` are at the first row, y_limit behind the last. The generated code knows the order. */
+ * line (a block of three pairs before the first) to the last block of the next output channel's line it is x_ahead and
+ * y_ahead bytes. Planes: `x` and `y` are at the first row, y_limit behind the last. The generated code knows the order.
+ */
 typedef struct {
     const uint32_t *x; /* in the first plane */
-    int8_t *y;
+    int8_t *y;         /* of output channel 0 */
     int8_t *y_limit;
-    int32_t x_ahead;
+    int32_t x_ahead; /* within the plane, where it has several output channels; else to the next plane */
     int32_t y_ahead;
     int32_t rest;
     int32_t less;
+    int32_t plane_bytes;
+    int32_t multiplier; /* output channels of a plane */
 } ep_dsp_run;
 
 /* Gather the channels from `channel` on. */
 typedef void ep_dsp_gather_line(const ep_dsp_gather *gather, int32_t channel);
 
-/* The same for maps of fewer than four channels (a word of four would reach beyond the end of the map): they go to the
- * last planes. channel: how many there are, less four. */
+/* The same for maps of fewer than four channels (a word of four would reach beyond the end of the map), which have as
+ * many planes. channel: how many there are, less four. */
 void ep_dsp_gather_bytes(const ep_dsp_gather *gather, int32_t channel);
 
 typedef void ep_dsp_gather_rows(const int8_t *x, uint32_t *words, int32_t rows);
-/* The outputs of `channels` input channels from `channel` on, the last of the four planes. */
-typedef void ep_dsp_run_function(const ep_dsp_run *run, int32_t channel, const uint32_t *record, int32_t channels);
+/* `count` output channels from `output` on, the first one from the plane that is x_bytes behind the first. They are
+ * those of whole planes, or of a part of one. */
+typedef void ep_dsp_run_function(const ep_dsp_run *run, int32_t output, const uint32_t *record, int32_t count,
+                                 int32_t x_bytes);
 
 /* What both functions know of a layer. The generated code knows the order of the fields. */
 typedef struct ep_dsp_channels {
     ep_dsp_run_function *run;
-    /* Write the records of `count` output channels from `output` on. */
+    /* Write the records of `count` output channels from `output` on; NULL where they lie in flash. */
     void (*records)(const struct ep_dsp_channels *op, int32_t output, uint32_t *record, int32_t count);
-    const void *weight;   /* per channel: words of packed pairs, or pairs of int8 to make them of */
+    const void *weight;   /* per channel: pairs of int8, or the whole record */
     const int32_t *scale; /* per channel: twice the bias, multiplier */
     const int8_t *shift;  /* per channel */
     int16_t x_channels;
@@ -61,7 +66,12 @@ typedef struct ep_dsp_channels {
     int16_t plane_bytes;
     int16_t record_words;
     int16_t y_zero_point;
+    int16_t span;       /* output channels of so many whole planes */
+    int16_t span_bytes; /* of its planes */
+    int16_t chunk;      /* output channels of a span computed by one call of `run` */
     int8_t x_zero_point;
+    int8_t keeps_records;   /* whether there is room for the records of four planes */
+    int8_t remakes_records; /* whether there is room for those of a chunk only; neither: they lie in flash */
 } ep_dsp_channels;
 
 /* Along the rows, column by column; kernels of one column. Behind the records the scratch holds, per phase of dilation
