@@ -145,6 +145,8 @@ def measure_maps(
 
     The program stays as it is: eval mode for the time of this call, gradients of activations only.
     """
+    if not maps:
+        return []
     names = tuple(dict.fromkeys(place.node for place in maps))
     totals = [np.zeros(len(place.units)) for place in maps]
     some = next(module.parameters(), torch.empty(0))

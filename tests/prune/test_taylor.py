@@ -199,6 +199,17 @@ class Places(nn.Module):
         return self.fc(x.mean(-1))
 
 
+class OnlyHead(nn.Module):
+    """A linear classifier of means."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x.mean(-1))
+
+
 def test_where_layers_are_judged() -> None:
     case = raise_case(Places)
     names = {
@@ -227,6 +238,11 @@ def test_shared_layers_are_judged_at_each_call() -> None:
 def test_frozen_layers_are_left_out() -> None:
     case = raise_case(FrozenBetween)
     assert [place.layer for place in find_feature_maps(case.module, case.units)] == ["first", "last"]
+
+
+def test_a_net_with_nothing_to_prune_has_no_scores() -> None:
+    case = raise_case(OnlyHead)
+    assert TaylorScore(*make_data(case, 2)).score_units(case.module, case.units) == {}
 
 
 def test_states_of_an_rnn_have_their_samples_along_the_second_axis() -> None:

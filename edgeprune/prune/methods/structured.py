@@ -41,8 +41,8 @@ class ChannelPruner(Pruner):
             self._groups = [frozenset(group.units) & scores.keys() for group in units.groups]
         else:
             self._origins = trace_units(self._origins, *self._last, units)
-            halves = find_halves(self._origins)
-            scores = {unit: score for unit, score in scores.items() if unit not in halves}
+            wholes = self._origins.keys() - find_halves(self._origins)
+            scores = {unit: score for unit, score in scores.items() if unit in wholes}
         left = [
             LeftOver(tuple(unit for unit in sorted(scores) if self._origins[unit] & group), len(group))
             for group in self._groups
@@ -74,16 +74,21 @@ def trace_units(
 
     origins: the same for the program before the pruning. before, after: units of the two programs. dead: what was
     removed, in units of the program before. Units may have grown together, or apart: a grouped convolution that is left
-    with one channel a group is a depthwise one.
+    with one channel a group is a depthwise one. A unit with channels that were pinned before is left out.
     """
     alive = ~before.is_dead(dead)
     traced: dict[int, frozenset[int]] = {}
+    freed: set[int] = set()
     for key in before.filters:
         ids = before.slices[key]
         for old, new in zip(ids[alive[ids]].tolist(), after.slices[key].tolist(), strict=True):
-            if old != PINNED and new != PINNED:
+            if new == PINNED:
+                continue
+            if old in origins:
                 traced[new] = traced.get(new, frozenset()) | origins[old]
-    return traced
+            else:
+                freed.add(new)
+    return {unit: sources for unit, sources in traced.items() if unit not in freed}
 
 
 def find_halves(origins: Mapping[int, frozenset[int]]) -> frozenset[int]:

