@@ -279,9 +279,11 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=32, help="of all trainings (default 32)")
     parser.add_argument("--patience", type=int, default=10, help="of early stopping (default 10)")
     parser.add_argument(
-        "--dsp-weights", type=float, nargs="+", default=[3e-5, 1e-4], help="to choose from (default 3e-5 1e-4)"
+        "--dsp-weights", type=float, nargs="+", default=[1e-4, 3e-4], help="to choose from (default 1e-4 3e-4)"
     )
-    parser.add_argument("--prox-weights", type=float, nargs="+", default=[4.5e-3], help="likewise (default 4.5e-3)")
+    parser.add_argument(
+        "--prox-weights", type=float, nargs="+", default=[2e-3, 3e-3], help="likewise (default 2e-3 3e-3)"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=list(default_seeds()), help="default: three")
     parser.add_argument("--processes", type=int, default=2, help="runs side by side, one thread each (default 2)")
     parser.add_argument("--validation-only", action="store_true", help="stop before the test windows are looked at")
