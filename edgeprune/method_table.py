@@ -126,6 +126,7 @@ class MethodInfo:
     strengths: option -> values to search for --accuracy-drop, weakest first; empty for a method that either stops by
         itself (is_schedule) or has nothing to search.
     is_schedule: prunes step by step, so that --accuracy-drop ends the schedule.
+    limit_defaults: defaults that give way where --accuracy-drop says when to end.
     takes_trainer: whether a training function of the user's can stand in for every training of the method.
     refusals: option -> why this method does not have it.
     """
@@ -140,6 +141,7 @@ class MethodInfo:
     strength: str | None = None
     strengths: tuple[float, ...] = ()
     is_schedule: bool = False
+    limit_defaults: Mapping[str, Any] = field(default_factory=dict)
     takes_trainer: bool = False
     refusals: Mapping[str, str] = field(default_factory=dict)
 
@@ -210,6 +212,7 @@ METHODS: Mapping[str, MethodInfo] = {
             retrain=("finetune", "none"),
             recipes={"finetune": _FINETUNING, "none": _FINETUNING},
             is_schedule=True,
+            limit_defaults={"ratio": 0.95},
             refusals={"iterations": "--step says how much goes at a time, and --ratio where it ends"},
         ),
         MethodInfo(
@@ -245,6 +248,7 @@ METHODS: Mapping[str, MethodInfo] = {
             retrain=("none", "finetune"),
             recipes={"finetune": _FINETUNING, "none": _FINETUNING},
             is_schedule=True,
+            limit_defaults={"iterations": 40},
             refusals={"ratio": "lth removes --step of the weights in each of --iterations; channels go once all zero"},
         ),
         MethodInfo(
@@ -257,6 +261,7 @@ METHODS: Mapping[str, MethodInfo] = {
             retrain=("none", "finetune"),
             recipes={"finetune": _FINETUNING, "none": _FINETUNING},
             is_schedule=True,
+            limit_defaults={"iterations": 40},
             refusals={
                 "ratio": "sap finds the share of weights by itself",
                 "step": "sap finds the share of weights by itself, from the PQ index",

@@ -130,7 +130,10 @@ class CompileSettings:
     @property
     def pruning_options(self) -> dict[str, Any]:
         """All options of the method."""
-        return check_options(self.method, self.method_options)
+        given = self.method_options
+        if self.accuracy_drop is not None:
+            given = {**METHODS[self.method].limit_defaults, **given}
+        return check_options(self.method, given)
 
     @property
     def recipe(self) -> dict[str, Any]:

@@ -94,6 +94,13 @@ def test_a_search_takes_the_place_of_a_strength_in_the_settings_file(tmp_path: P
     assert settings.watches_validation
 
 
+def test_a_limit_lets_a_schedule_go_on_to_where_the_limit_ends_it() -> None:
+    limited = resolve_compile_settings(MODEL, None, {"method": "taylor", "accuracy_drop": "1pp"})
+    assert limited.pruning_options["ratio"] == 0.95
+    given = resolve_compile_settings(MODEL, None, {"method": "taylor", "accuracy_drop": "1pp", "ratio": 0.3})
+    assert given.pruning_options["ratio"] == 0.3
+
+
 def test_the_choices_are_those_of_the_rooms() -> None:
     assert set(OBSERVERS) == set(quantize.OBSERVERS)
     assert set(CONVERTERS) == set(lower.CONVERTERS)

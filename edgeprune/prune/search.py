@@ -11,7 +11,7 @@ Every training of the search has its checkpoint, so a search that is cut off goe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from edgeprune.method_table import OPTIONS, MethodInfo
@@ -67,7 +67,8 @@ def search_strength(info: MethodInfo, options: Mapping[str, Any], bench: Bench) 
             f"{len(info.strengths).bit_length()})"
         )
         done_before = len(bench.trainings)
-        result = make_method(info.name, **{**options, info.strength: value}).run(bench)
+        # without the limit: a method in steps must reach the strength that is asked of it
+        result = make_method(info.name, **{**options, info.strength: value}).run(replace(bench, limit=None))
         score = bench.score(result.module)
         is_within = bench.limit.allows(score)
         parameters = sum(parameter.numel() for parameter in result.module.parameters())
