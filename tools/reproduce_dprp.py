@@ -21,22 +21,20 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from reproduction import DATA, SEEDS, start_clock
 from reproduction_jobs import JobProgress, format_mean, format_percent, print_table, run_jobs, write_json
-from reproduction_methods import TARGET, draw_net, make_int8, measure_costs, score_net
+from reproduction_methods import choose_fast_forms, draw_net, make_int8, measure_costs, score_net
 from reproduction_page import Figure, make_bars, make_lines, write_page
 from torch import fx, nn
 
-from edgeprune.artifacts import Dataset, Normalization, fit_normalization
+from edgeprune.artifacts import Normalization, fit_normalization
 from edgeprune.load import load_dataset, split_train
 from edgeprune.measure.torch_counts import count_macs
 from edgeprune.metrics import score_predictions
-from edgeprune.progress import SILENT
 from edgeprune.prune import TrainSettings, predict
 from edgeprune.prune.bench import Bench
 from edgeprune.prune.epoch_figures import Epoch
@@ -44,8 +42,6 @@ from edgeprune.prune.hooks import HookChain, TrainingHook
 from edgeprune.prune.low_rank import deploy_factors, get_factored
 from edgeprune.prune.methods import make_method
 from edgeprune.prune.training import TrainResult
-from edgeprune.stages.factor_forms import choose_forms
-from edgeprune.target import load_target
 
 
 @dataclass(frozen=True)
@@ -281,7 +277,7 @@ def run_series(job: Job) -> dict[str, Any]:
     names = list(get_factored(result.factored))
     modules = {
         "base": base,
-        "DPRP, fewer cycles": deploy_factors(result.factored, choose_fast_forms(result.factored, data)),
+        "DPRP, fewer cycles": deploy_factors(result.factored, choose_fast_forms(result.factored, data.x_train)),
         "DPRP, fewer MACs": result.module,
         "DPRP, all dense": deploy_factors(result.factored, dict.fromkeys(names, "dense")),
         "DPRP, all factors": deploy_factors(result.factored, dict.fromkeys(names, "factors")),
@@ -302,14 +298,6 @@ def run_series(job: Job) -> dict[str, Any]:
         "record": dict(result.record),
         "seconds": elapsed(),
     }
-
-
-def choose_fast_forms(factored: fx.GraphModule, data: Dataset) -> Mapping[str, str]:
-    """The form of each layer that `edgeprune compile --target cortex-m4` takes, by modelled cycles."""
-    job = SimpleNamespace(  # as much of a compile's job as the choice reads
-        target=load_target(TARGET), data=data, model=SimpleNamespace(input_shape=data.sample_shape), progress=SILENT
-    )
-    return choose_forms(cast(Any, job), factored).forms
 
 
 def report_series(rows: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> None:

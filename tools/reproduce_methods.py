@@ -39,6 +39,8 @@ from edgeprune.prune import Bench, TrainSettings
 
 # DSP's penalty is a sum over the batch: four times the paper's weight for a quarter of its batch.
 OPTIONS: Mapping[str, Mapping[str, Any]] = {"dsp": {"sparsity_weight": 4e-5}}
+# DPRP's recipe of `edgeprune methods`, 1000 epochs of two steps, in steps of this table.
+RECIPES: Mapping[str, Mapping[str, Any]] = {"dprp": {"epochs": 500, "learning_rate": 0.01}}
 QUICK: Mapping[str, Mapping[str, Any]] = {
     "static": {"width": 2},
     "taylor": {"step": 0.4, "step_epochs": 1},
@@ -74,7 +76,8 @@ def list_candidates(options: argparse.Namespace) -> list[Candidate]:
         shown = [f"{key.replace('_', ' ')} {settings[key]}" for key in STRENGTHS if key in settings]
         if "iterations" in settings and settings["iterations"] > 1:
             shown.append(f"{settings['iterations']} iterations")
-        candidates.append(Candidate(", ".join(shown), name, changes))
+        recipe = {} if options.quick else RECIPES.get(name, {})
+        candidates.append(Candidate(", ".join(shown), name, changes, recipe))
     return candidates
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,9 +28,12 @@ from edgeprune.measure import count_macs
 from edgeprune.measure.cortex_m import measure_firmware
 from edgeprune.metrics import Scores, score_predictions
 from edgeprune.models import build_model
+from edgeprune.progress import SILENT
 from edgeprune.prune import Bench, make_method, predict
+from edgeprune.prune.low_rank import deploy_factors
 from edgeprune.quantize import calibrate, quantize_graph
 from edgeprune.reference import quantize_values
+from edgeprune.stages.factor_forms import choose_forms
 from edgeprune.target import load_target
 
 TARGET = "cortex-m4"
@@ -40,13 +44,13 @@ CALIBRATION_SAMPLES = 512  # of the training samples, as `edgeprune compile` tak
 class Candidate:
     """A row of the table: its label, a name of `method_table`, and options that differ from that table's defaults.
 
-    retrain: None for the method's own default.
+    recipe: what its trainings do otherwise than all others' (settings of `TrainSettings`).
     """
 
     label: str
     method: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    retrain: str | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,16 +85,30 @@ def run_candidate(bench: Bench, candidate: Candidate) -> tuple[fx.GraphModule, d
     """
     if candidate.method == "none":
         return bench.base, {"epochs": 0, "seconds": 0.0, "zeros": 0.0}
-    bench = replace(bench, trainings=[])
+    bench = replace(bench, trainings=[], recipe=replace(bench.recipe, **candidate.recipe))
     elapsed = start_clock()
-    result = make_method(candidate.method, retrain=candidate.retrain, **candidate.options).run(bench)
+    result = make_method(candidate.method, **candidate.options).run(bench)
+    module = result.module
+    if result.factored is not None:
+        module = deploy_factors(result.factored, choose_fast_forms(result.factored, bench.x_train))
     masks = result.record.get("masks")
     history = {
         "epochs": sum(training.get("epochs", 0) for training in bench.trainings),
         "seconds": elapsed(),
         "zeros": masks["zeros"] / masks["weights"] if masks else 0.0,
     }
-    return result.module, history
+    return module, history
+
+
+def choose_fast_forms(factored: fx.GraphModule, x_train: np.ndarray) -> Mapping[str, str]:
+    """The form of each layer of a low-rank net that `edgeprune compile --target cortex-m4` takes, by its cycles."""
+    job = SimpleNamespace(  # as much of a compile's job as the choice reads
+        target=load_target(TARGET),
+        data=SimpleNamespace(x_train=x_train),
+        model=SimpleNamespace(input_shape=x_train.shape[1:]),
+        progress=SILENT,
+    )
+    return choose_forms(cast(Any, job), factored).forms
 
 
 def make_int8(module: fx.GraphModule, x_train: np.ndarray) -> Graph:
