@@ -4,7 +4,7 @@
 --images: ResNet-20 from new weights, with DPRP and without, the same recipe: accuracy on validation samples (10 % of
 the training samples, watched only), parameters and MACs over epochs, first and last rank of each layer, and at the end
 accuracy on the test samples. SGD, learning rate 0.1, momentum 0.9, weight decay 1e-4 as in the paper; shortened: its
-300 epochs of 256 images a step, with the rate falling on plateaus, are --epochs of 128 with the rate falling by a
+300 epochs of 256 images a step, with the rate falling on plateaus, are --epochs of 64 with the rate falling by a
 cosine to 0, without augmentation.
 
 --series: LITE and the network of InceptionTime on UCR sets: a trained base, DPRP from its weights, and the net deployed
@@ -125,7 +125,7 @@ def run_images(job: Job) -> dict[str, Any]:
     train, held_out = split_train(data.y_train, fraction=0.1, seed=job.seed)
     recipe = TrainSettings(
         epochs=options.epochs,
-        batch_size=128,
+        batch_size=64,
         optimizer="sgd",
         learning_rate=0.1,
         weight_decay=1e-4,
@@ -330,7 +330,7 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", help="images for ResNet-20, as `edgeprune compile --data` takes them")
     parser.add_argument("--series", nargs="*", help=f"UCR sets (default without --images: {DATA.name})")
-    parser.add_argument("--epochs", type=int, default=30, help="of ResNet-20 (default 30)")
+    parser.add_argument("--epochs", type=int, default=20, help="of ResNet-20 (default 20)")
     parser.add_argument("--depth", type=int, default=20, help="of the residual net (default 20)")
     parser.add_argument("--widths", type=int, nargs="+", default=[16, 32, 64], help="of its stages (16 32 64)")
     parser.add_argument("--series-epochs", type=int, default=300, help="of base and DPRP on series (default 300)")
