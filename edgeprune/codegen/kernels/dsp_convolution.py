@@ -421,9 +421,9 @@ def _count_tile(plan: Plan, last_pairs: int, keeps_ties: bool) -> float:
     if plan.tile.unpacks:
         lines = plan.chunks * plan.chunk_lines
         unpack = _UNPACKED_CHANNEL + lines * (_UNPACKED_LINE + _UNPACKED_WORD * slide.tap_pairs)
-    epilogue = _BLOCK + BLOCK_OUTPUTS * (_PLACE + keeps_ties) + (_DRAIN * plan.chunks + 25 if plan.chunks > 1 else 0)
+    epilogue = _BLOCK + (_DRAIN * plan.chunks + 25 if plan.chunks > 1 else 0)
     sums = (plan.blocks - 1) * _count_sums(plan, PAIRS) + _count_sums(plan, last_pairs)
-    row = _ROW + plan.blocks * epilogue + sums
+    row = _ROW + plan.blocks * epilogue + plan.tile.outputs * (_PLACE + keeps_ties) + sums
     return _TILE + plan.x_rows * pack + slide.y_channels * (_CHANNEL + unpack + plan.tile.rows * row)
 
 
