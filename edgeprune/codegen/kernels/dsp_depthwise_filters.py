@@ -19,7 +19,7 @@ from edgeprune.codegen.requantize import get_zero_point
 
 # What a KB of scratch or of flash may cost: parts of a layer's cycles.
 _SCRATCH_WEIGHT, _FLASH_WEIGHT = 0.03, 0.05
-_MOST_RECORD_BYTES = 8192  # of scratch
+_MOST_BYTES = 8192  # of scratch, or more of flash
 _FLASH_CALLS = 3  # an inference of a layer that takes more flash has at least so many
 # Modelled cycles: of a call that makes records, of each record and its words; of a call of the lines' code, and of a
 # pass through a group's filters.
@@ -74,9 +74,10 @@ class Filters:
         chunks |= {-(-self.multiplier // parts) for parts in range(2, self.multiplier + 1)}
         forms = [replace(self, chunk=chunk) for chunk in sorted(chunks)]
         forms.append(replace(self, chunk=self.group, keeps=True))
-        fitting = [form for form in forms if form.scratch_bytes <= _MOST_RECORD_BYTES]
-        if may_take_flash:
-            fitting.append(replace(self, chunk=self.group, in_flash=True))
+        fitting = [form for form in forms if form.scratch_bytes <= _MOST_BYTES]
+        ready = replace(self, chunk=self.group, in_flash=True)
+        if may_take_flash and ready.extra_flash_bytes <= _MOST_BYTES:
+            fitting.append(ready)
 
         def weigh(form: Filters) -> float:
             kilobytes = _SCRATCH_WEIGHT * form.scratch_bytes + _FLASH_WEIGHT * form.extra_flash_bytes
