@@ -205,7 +205,7 @@ def _format_duration(seconds: float | None) -> str:
     """A time for people.
 
     >>> _format_duration(0.52), _format_duration(75.0), _format_duration(7300)
-    ('0.5 s', '1 min 15 s', '2 h 2 min')
+    ('0.5 s', '1 min 15 s', '2 h 1 min')
     """
     if seconds is None:
         return ""
