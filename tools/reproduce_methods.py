@@ -47,6 +47,7 @@ QUICK: Mapping[str, Mapping[str, Any]] = {
     "lth": {"iterations": 2, "step_epochs": 1},
     "sap": {"iterations": 2, "step_epochs": 1},
 }
+QUICK_NETS: Mapping[str, Mapping[str, Any]] = {"lite": {"filters": 4}, "eegcnn": {"widths": (4, 4, 6)}}
 STRENGTHS = ("ratio", "width", "sparsity_weight", "step", "pq", "compression_weight")  # worth showing in the table
 
 
@@ -86,7 +87,7 @@ def run_seed(job: Job) -> list[dict[str, Any]]:
     options = job.options
     data = load_scaled(options)
     progress = JobProgress(str(job.seed))
-    small = {"filters": 4} if options.quick and options.arch == "lite" else {}
+    small = QUICK_NETS.get(options.arch, {}) if options.quick else {}
     untrained = draw_net(options.arch, data, job.seed, **small)
     recipe = TrainSettings(epochs=options.epochs, batch_size=options.batch_size, seed=job.seed)
     nothing = (data.x_train[:0], data.y_train[:0])
