@@ -117,8 +117,8 @@ def report(data: Dataset, rows: Sequence[Mapping[str, Any]], options: argparse.N
     """One line of Markdown for each method."""
     print(f"{options.arch} on {data.name}, {len(data.y_test)} test samples, mean of {len(options.seeds)} seeds;")
     print(f"{options.epochs} epochs; int8 firmware on an emulated Cortex-M4 (instructions: emulated_instructions)\n")
-    header = ["method", "strength", "int8 accuracy, %", "float accuracy, %", "parameters", "zeros", "MACs", "flash",
-              "RAM", "M4 instructions", "epochs"]  # fmt: skip
+    header = ["method", "strength", "int8 accuracy, %", "float accuracy, %", "parameters", "zeros", "MACs",
+              "in firmware", "flash", "RAM", "M4 instructions", "epochs"]  # fmt: skip
     table = []
     for method in dict.fromkeys(row["method"] for row in rows):
         own = [row for row in rows if row["method"] == method]
@@ -132,7 +132,10 @@ def report(data: Dataset, rows: Sequence[Mapping[str, Any]], options: argparse.N
                 format_percent([row["test"]["accuracy"] for row in own]),
                 format_mean(costs["parameters"]),
                 f"{zeros:.0%}" if zeros else "",
-                *(format_mean(costs[key]) for key in ("macs", "flash_bytes", "ram_bytes", "instructions")),
+                *(
+                    format_mean(costs[key])
+                    for key in ("macs", "firmware_macs", "flash_bytes", "ram_bytes", "instructions")
+                ),
                 format_mean([row["epochs"] for row in own]),
             ]
         )
