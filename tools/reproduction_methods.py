@@ -57,10 +57,10 @@ class Candidate:
 class Costs:
     """What a net takes. zeros: share of the weights that masks hold at zero, 0 without masks.
 
-    macs: of one inference, of the float net. firmware_macs: those that the firmware computes: fewer where channels of
-    the int8 program are the same for every input, which the firmware leaves out; more where a batch norm became a layer.
-    instructions, flash_bytes, ram_bytes: of the int8 firmware on the emulated chip (method `emulated_instructions`); RAM
-    holds the arena, input, output and the deepest stack.
+    macs: of one inference, of the float net. firmware_macs: those that the firmware computes, fewer where channels of
+    the int8 program are the same for every input and left out, more where a batch norm became a layer. instructions,
+    flash_bytes, ram_bytes: of the int8 firmware on the emulated chip (method `emulated_instructions`); RAM holds the
+    arena, input, output and the deepest stack.
     """
 
     trainable: int
