@@ -317,7 +317,7 @@ def judge_rule(rule: str, by_name: Mapping[str, Sequence[Run]]) -> str:
     loss = mean_test("sap") - mean_test(name)
     gain = mean_test(name) - mean_test(f"control of {rule}")
     met = {
-        f"{share:.0%} of SAP's epochs (expected: at most {EXPECTED_SHARE:.0%})": share <= EXPECTED_SHARE,
+        f"{share:.1%} of SAP's epochs (expected: at most {EXPECTED_SHARE:.0%})": share <= EXPECTED_SHARE,
         f"{-100 * loss:+.2f} percentage points against SAP (expected: within 0.5)": loss <= TOLERANCE + 1e-9,
         f"{100 * gain:+.2f} against the control (expected: better)": gain > 0,
     }
