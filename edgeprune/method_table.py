@@ -89,8 +89,8 @@ OPTIONS: Mapping[str, Option] = {
         Option("step", "share of what is left that goes in each iteration", float, low=0, high=1, open_low=True),
         Option("step_epochs", "epochs of the retraining in each iteration, at most", int, low=1),
         Option("stop", "what ends the retraining in an iteration", str, STOP_RULES),
-        Option("epsilon", "incop-*: relative distance from the base's flow to stop at, by default 0.5 for incop-if and "
-               "2 for incop-gf", float, low=0, open_low=True),
+        Option("epsilon", "incop-*: relative distance from the base's flow to stop at, by default 0.7 for incop-if and "
+               "10 for incop-gf", float, low=0, open_low=True),
         Option("rewind", "after pruning, go on from the weights as they are (none), from those of the trained base "
                "(warmup) or from the initial ones (init)", str, ("none", "warmup", "init")),
         Option("pq", "p,q of the PQ index", str),
@@ -114,7 +114,7 @@ _SCHEDULE: Mapping[str, Any] = {"stop": "epochs", "epsilon": None}
 
 # Of --stop incop-*, where no --epsilon is given. The two measures differ in scale: nothing in the paper says how far a
 # retraining brings them back, and these were found on validation samples of small nets (DECISIONS.md).
-EPSILONS: Mapping[str, float] = {"incop-if": 0.5, "incop-gf": 2.0}
+EPSILONS: Mapping[str, float] = {"incop-if": 0.7, "incop-gf": 10.0}
 
 
 @dataclass(frozen=True)

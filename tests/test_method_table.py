@@ -79,7 +79,7 @@ def test_norms_that_the_index_does_not_have(text: str) -> None:
 
 
 def test_the_default_epsilon_is_that_of_the_rule() -> None:
-    assert check_options("lth", {"stop": "incop-gf"})["epsilon"] == 2.0
+    assert check_options("lth", {"stop": "incop-gf"})["epsilon"] == 10.0
     assert check_options("lth", {"stop": "incop-if", "epsilon": 0.3})["epsilon"] == 0.3
     assert check_options("lth", {})["epsilon"] is None
     with pytest.raises(InputError, match="--epsilon goes with --stop incop-if or incop-gf; --stop is epochs"):
