@@ -77,7 +77,7 @@ def test_dprp_tells_ranks_over_epochs(monkeypatch: pytest.MonkeyPatch, tmp_path:
     baseline, found = figures["images"]
     assert baseline["net"] == "baseline" and found["net"] == "DPRP"  # noqa: PT018  one list
     assert [step["epoch"] for step in found["record"]["rank_history"]] == [0, 1, 2]
-    assert found["curves"]["learning_rate"] == pytest.approx([0.1, 0.05])  # a cosine's half
+    assert found["curves"]["learning_rate"] == pytest.approx([0.01, 0.005])  # a cosine's half
     assert len(found["curves"]["validation_accuracy"]) == 2
     assert page.read_text().count('<div id="figure') == 5
     assert "| head | " in capsys.readouterr().out
