@@ -76,7 +76,11 @@ class Artifact:
 
 @dataclass
 class CompileRecord:
-    """All that is known of one compile so far; sections stay empty until their stage has run."""
+    """All that is known of one compile so far; sections stay empty until their stage has run.
+
+    fit: the search of a model that fits its budgets. device: what a device over ssh, or its emulator, answered.
+    baseline: the comparison with an earlier report.
+    """
 
     model: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -92,6 +96,9 @@ class CompileRecord:
     firmware: Mapping[str, Any] = field(default_factory=dict)
     metrics: dict[str, Metric] = field(default_factory=dict)
     budgets: Sequence[BudgetResult] = ()
+    fit: Mapping[str, Any] = field(default_factory=dict)
+    device: Mapping[str, Any] = field(default_factory=dict)
+    baseline: Mapping[str, Any] = field(default_factory=dict)
     artifacts: list[Artifact] = field(default_factory=list)
     tools: Mapping[str, str] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
