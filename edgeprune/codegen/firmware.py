@@ -14,6 +14,8 @@ from edgeprune.artifacts import Normalization
 from edgeprune.codegen.dead_channels import remove_dead_channels
 from edgeprune.codegen.emit import LAYER_PREFIX, emit_model_c
 from edgeprune.codegen.folder import FolderContent, render_folder
+from edgeprune.codegen.memory import count_alive_bytes
+from edgeprune.codegen.memory_plan import MemoryPlan, describe_memory
 from edgeprune.codegen.program import INPUT, OUTPUT, make_program
 from edgeprune.codegen.schedule import MEMORY_MODES, Schedule, Scheduler, make_schedule
 from edgeprune.codegen.upright import stand_up
@@ -27,7 +29,8 @@ _INCLUDE = re.compile(r'^\s*#include "([^"]+)"', re.MULTILINE)
 class Layer:
     """A layer of the firmware: its name in the model, the C function that is its own, its op kind and kernel.
 
-    estimated_cycles: what its kernel was chosen by.
+    estimated_cycles: what its kernel was chosen by. constant_bytes: its weights and tables; layers with equal ones
+    share them. live_bytes: of the arena, alive while it runs.
     """
 
     name: str
@@ -36,6 +39,8 @@ class Layer:
     kernel: str
     macs: int
     estimated_cycles: int
+    constant_bytes: int = 0
+    live_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class Firmware:
     layers: in order of execution. arena_bytes: what the caller gives. mode: the memory mode asked for.
     choices: what the modes would cost, for the report. dead_channels: output channels removed, by layer.
     constant_bytes: weights and tables of the layers. content: what the files around model.c were made from.
+    memory_plan: the arena over time.
     """
 
     files: Mapping[str, str]
@@ -71,6 +77,7 @@ class Firmware:
     dead_channels: Mapping[str, int]
     constant_bytes: int
     content: FolderContent
+    memory_plan: MemoryPlan
 
     @property
     def compiled_files(self) -> dict[str, str]:
@@ -144,6 +151,7 @@ def generate_firmware(
         {item.layer: item.removed_outputs for item in dead if item.removed_outputs},
         sum(item.constant_bytes for item in schedule.lowered.values()),
         content,
+        describe_memory(schedule),
     )
 
 
@@ -193,6 +201,8 @@ def _list_layers(schedule: Schedule) -> tuple[Layer, ...]:
             schedule.lowered[step.name].kernel,
             count_op_macs(schedule.program.graph, step.op),
             schedule.lowered[step.name].cycles,
+            schedule.lowered[step.name].constant_bytes,
+            count_alive_bytes(schedule.buffers, number),
         )
-        for step in schedule.program.steps
+        for number, step in enumerate(schedule.program.steps)
     )

@@ -2,54 +2,59 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from edgeprune.codegen import Firmware, MeasuredSizes, generate_firmware, render_readme
-from edgeprune.errors import InputError, MeasurementUnavailableError
+from edgeprune.cache import Files, pack_array, pack_json, unpack_array, unpack_json
+from edgeprune.codegen import Firmware, generate_firmware, render_readme
+from edgeprune.doctor import find_program_version
+from edgeprune.errors import InputError, MeasurementUnavailableError, UnsupportedModelError
+from edgeprune.graph import Graph
 from edgeprune.layout import arrange_samples
 from edgeprune.measure.cortex_m import FirmwareMeasurement, measure_firmware
 from edgeprune.parity import count_affordable_samples
 from edgeprune.reference import run_graph
 from edgeprune.reference.values import quantize_values
-from edgeprune.report import CompileRecord
-from edgeprune.stages.build import Programs
+from edgeprune.report import CompileRecord, to_plain
+from edgeprune.stages.build import Exported, Programs, quantize_network
+from edgeprune.stages.firmware_section import describe_firmware, describe_for_readme
 from edgeprune.stages.prepare import Job
+from edgeprune.target import describe_target
 
 FOLDER = "firmware"
 ELF = "firmware.elf"
 GOLDEN_SAMPLES = 2
 # of the test samples, as many as an emulator runs in half a minute or so
 EMULATED_MACS = 2_000_000_000
+# in a cache entry: the report's section and the outputs; the files lie in a folder of their own
+_SECTION, _OUTPUTS, _FILES = "section.json", "outputs.npy", "files/"
 
 
 @dataclass(frozen=True, eq=False)
 class FirmwareResult:
     """A firmware and what was seen of it.
 
-    measurement: None where it could not be built, without a run where it could not be run, with the `reason`.
-    outputs: int8 (n, output bytes), of the first n test samples. different: how many of them are not the reference's.
+    section: of the report; its `measured` is None where the firmware could not be built or run, with the `reason`.
+    outputs: int8 (n, output bytes), of the first n test samples. files: path in the output folder -> content.
     """
 
-    firmware: Firmware
-    measurement: FirmwareMeasurement | None
-    reason: str
+    section: Mapping[str, Any]
     outputs: np.ndarray
-    different: int
+    files: Mapping[str, bytes]
 
     @property
-    def files(self) -> dict[str, tuple[str, bytes]]:
-        """Path in the output folder -> (what it is, content)."""
-        files = {f"{FOLDER}/{name}": ("firmware", text.encode()) for name, text in sorted(self.firmware.files.items())}
-        if self.measurement is not None and self.measurement.run is not None:
-            readme = render_readme(self.firmware.content, _describe_for_readme(self))
-            files[f"{FOLDER}/README.md"] = ("firmware", readme.encode())
-            files[ELF] = ("firmware as it was run in the emulator (ELF)", self.measurement.built.elf)
-        return files
+    def measured(self) -> Mapping[str, Any] | None:
+        """What the built firmware takes; figures of a run are None where it was not run."""
+        measured: Mapping[str, Any] | None = self.section["measured"]
+        return measured
+
+    @property
+    def is_run(self) -> bool:
+        """Whether an emulator ran it."""
+        return self.measured is not None and self.measured["emulator"] is not None
 
 
 def make_firmware(job: Job, programs: Programs) -> FirmwareResult | None:
@@ -60,35 +65,78 @@ def make_firmware(job: Job, programs: Programs) -> FirmwareResult | None:
     """
     if not job.target.is_microcontroller:
         return None
-    graph = programs.int8_graph
-    samples = _quantize_samples(job, programs)
-    with job.progress.step("firmware", total=3) as step:
-        firmware = generate_firmware(
-            graph,
-            job.target,
-            memory=job.settings.memory,
-            normalization=job.normalization,
-            class_names=job.data.class_names if job.is_scored else (),
-            golden_inputs=samples[:GOLDEN_SAMPLES],
-        )
-        step.advance()
-        expected = _run_reference(programs, samples)
-        step.advance()
-        result = _measure(job, firmware, samples, expected)
-        step.advance()
-    if result.reason:
-        job.notes.append(f"the firmware was written but NOT run: {result.reason}")
-    if firmware.dead_channels:
-        count = sum(firmware.dead_channels.values())
+    result = _make(job, programs.int8_graph, programs.int8_tflite, _quantize_samples(job, programs.int8_graph))
+    if result.section["reason"]:
+        job.notes.append(f"the firmware was written but NOT run: {result.section['reason']}")
+    dead = result.section["dead_channels"]
+    if dead:
         job.notes.append(
-            f"the firmware leaves out {count:,} output channels of {len(firmware.dead_channels)} layers: what they add "
+            f"the firmware leaves out {sum(dead.values()):,} output channels of {len(dead)} layers: what they add "
             "is the same for every input and was folded into the layers that read them; no result changes"
         )
     return result
 
 
+def measure_base(job: Job, base: Exported | None, programs: Programs) -> Mapping[str, Any] | None:
+    """The section of the firmware that the model would have been, as it was given: to compare with.
+
+    None where nothing was pruned, or where there is no firmware. A base that cannot be built is no fault of the compile:
+    the section then holds the reason alone.
+    """
+    if not job.target.is_microcontroller or base is None or base.model == programs.float32_onnx:
+        return None
+    graph, tflite = quantize_network(job, base, programs.calibration_nhwc)
+    try:
+        return _make(job, graph, tflite, _quantize_samples(job, graph)[:1], title="firmware of the base").section
+    except UnsupportedModelError as error:
+        return {"measured": None, "layers": [], "reason": str(error)}
+
+
+def _make(job: Job, graph: Graph, tflite: bytes, samples: np.ndarray, title: str = "firmware") -> FirmwareResult:
+    settings = job.settings
+    class_names = job.data.class_names if job.is_scored else ()
+
+    def make() -> Files:
+        with job.progress.step(title, total=3) as step:
+            firmware = generate_firmware(
+                graph,
+                job.target,
+                memory=settings.memory,
+                normalization=job.normalization,
+                class_names=class_names,
+                golden_inputs=samples[:GOLDEN_SAMPLES],
+            )
+            step.advance()
+            expected = _run_reference(graph, samples)
+            step.advance()
+            result = _measure(job, firmware, samples, expected)
+            step.advance()
+        files = {f"{_FILES}{name}": content for name, content in result.files.items()}
+        return {**files, _SECTION: pack_json(to_plain(result.section)), _OUTPUTS: pack_array(result.outputs)}
+
+    inputs = {
+        "program": tflite,
+        "names": [op.name for op in graph.ops],
+        "target": to_plain(describe_target(job.target)),
+        "memory": settings.memory,
+        "normalization": asdict(job.normalization),
+        "class_names": class_names,
+        "samples": samples,
+        "toolchain": (settings.toolchain, find_program_version("arm-none-eabi-gcc")),
+        "emulator": (settings.emulator, find_program_version("qemu-system-arm")),
+    }
+    kept = job.cache.reuse("firmware", inputs, make, keeps=lambda files: not unpack_json(files[_SECTION])["reason"])
+    return FirmwareResult(
+        unpack_json(kept[_SECTION]),
+        unpack_array(kept[_OUTPUTS]),
+        {name.removeprefix(_FILES): content for name, content in kept.items() if name.startswith(_FILES)},
+    )
+
+
 def _measure(job: Job, firmware: Firmware, samples: np.ndarray, expected: np.ndarray) -> FirmwareResult:
-    """Build and run; what is missing for it becomes the result's reason."""
+    """Build and run; what is missing for it becomes the section's reason."""
+    files = {f"{FOLDER}/{name}": text.encode() for name, text in sorted(firmware.files.items())}
+    measurement: FirmwareMeasurement | None = None
     try:
         measurement = measure_firmware(
             firmware.compiled_files,
@@ -99,120 +147,55 @@ def _measure(job: Job, firmware: Firmware, samples: np.ndarray, expected: np.nda
             emulator=job.settings.emulator,
         )
     except (InputError, MeasurementUnavailableError) as error:  # no compiler, or no package for it
-        return FirmwareResult(firmware, None, str(error), expected[:0], 0)
-    if measurement.outputs is None:
-        return FirmwareResult(firmware, measurement, measurement.unavailable, expected[:0], 0)
-    different = int((measurement.outputs != expected).sum())
-    return FirmwareResult(firmware, measurement, "", measurement.outputs, different)
+        reason = str(error)
+    else:
+        reason = measurement.unavailable
+    outputs = expected[:0]
+    if measurement is not None and measurement.outputs is not None:
+        outputs = measurement.outputs
+        files[f"{FOLDER}/README.md"] = render_readme(
+            firmware.content, describe_for_readme(firmware, measurement)
+        ).encode()
+        files[ELF] = measurement.built.elf
+    different = int((outputs != expected[: len(outputs)]).sum())
+    return FirmwareResult(describe_firmware(firmware, measurement, reason, different), outputs, files)
 
 
-def _quantize_samples(job: Job, programs: Programs) -> np.ndarray:
+def _quantize_samples(job: Job, graph: Graph) -> np.ndarray:
     """The first test samples as the firmware takes them, int8 (n, H, W, C)."""
-    graph = programs.int8_graph
     count = count_affordable_samples(graph, len(job.data.x_test), EMULATED_MACS)
-    quant = graph.tensors[graph.inputs[0]].quant
-    assert quant is not None  # an int8 program
-    return quantize_values(arrange_samples(job.data.x_test[:count], programs.input_shape), quant)
+    tensor = graph.tensors[graph.inputs[0]]
+    assert tensor.quant is not None  # an int8 program
+    return quantize_values(arrange_samples(job.data.x_test[:count], tensor.shape), tensor.quant)
 
 
-def _run_reference(programs: Programs, samples: np.ndarray) -> np.ndarray:
-    graph = programs.int8_graph
+def _run_reference(graph: Graph, samples: np.ndarray) -> np.ndarray:
     results = run_graph(graph, samples)
     return np.concatenate([results[name].reshape(len(samples), -1) for name in dict.fromkeys(graph.outputs)], axis=1)
 
 
 def check_firmware(result: FirmwareResult, samples: str) -> Mapping[str, Any]:
     """The firmware's row of the parity table. samples: what the inputs are called."""
-    assert result.measurement is not None and result.measurement.run is not None  # noqa: PT018  both or neither
+    measured = result.measured
+    assert measured is not None
+    different = measured["different"]
     return {
-        "name": f"firmware on an emulated {result.measurement.core} ({result.measurement.run.emulator})",
+        "name": f"firmware on an emulated {measured['core']} ({measured['emulator']})",
         "what": f"{len(result.outputs)} {samples}",
-        "difference": "0 LSB" if result.different == 0 else f"{result.different:,} output values differ",
+        "difference": "0 LSB" if different == 0 else f"{different:,} output values differ",
         "limit": "0 LSB",
-        "passed": result.different == 0,
+        "passed": different == 0,
     }
 
 
-def record_firmware(record: CompileRecord, job: Job, result: FirmwareResult | None) -> None:
-    """Note the firmware, and hold what it computed against the reference among the parity checks."""
+def record_firmware(
+    record: CompileRecord, job: Job, result: FirmwareResult | None, base: Mapping[str, Any] | None
+) -> None:
+    """Note the firmware and the base's, and hold what it computed against the reference among the parity checks."""
     if result is None:
         return
-    record.firmware = describe_firmware(result)
-    if result.measurement is not None and result.measurement.run is not None:
+    record.firmware = result.section if base is None else {**result.section, "base": base}
+    if result.is_run:
         check = check_firmware(result, job.tested_on)
         passed = bool(record.parity["passed"] and check["passed"])
         record.parity = {**record.parity, "passed": passed, "checks": [*record.parity["checks"], check]}
-
-
-def describe_firmware(result: FirmwareResult) -> Mapping[str, Any]:
-    """The report's section on the firmware."""
-    firmware, measurement = result.firmware, result.measurement
-    costs = {} if measurement is None else {cost.name: cost for cost in measurement.layers}
-    layers = []
-    for layer in firmware.layers:
-        cost = costs.get(layer.function)
-        layers.append(
-            {
-                **dataclasses.asdict(layer),
-                "instructions": None if cost is None else cost.instructions,
-                "cycles": None if cost is None else cost.cycles,
-            }
-        )
-    return {
-        "mode": firmware.mode,
-        "streams": next(choice.streams for choice in firmware.choices if choice.mode == firmware.mode),
-        "arena_bytes": firmware.arena_bytes,
-        "constant_bytes": firmware.constant_bytes,
-        "choices": [dataclasses.asdict(choice) for choice in firmware.choices],
-        "dead_channels": dict(firmware.dead_channels),
-        "layers": layers,
-        "measured": None if measurement is None else _describe_measurement(result, measurement),
-        "reason": result.reason,
-    }
-
-
-def _describe_measurement(result: FirmwareResult, measurement: FirmwareMeasurement) -> Mapping[str, Any]:
-    """Figures of the built firmware; those of a run are None where there was none."""
-    sizes, run, error = measurement.sizes, measurement.run, measurement.cycle_error
-    return {
-        "core": measurement.core,
-        "toolchain": measurement.built.toolchain,
-        "flags": list(measurement.built.flags),
-        "emulator": None if run is None else run.emulator,
-        "samples": len(result.outputs),
-        "different": result.different,
-        "flash_bytes": measurement.flash_bytes,
-        "text": sizes.text,
-        "rodata": sizes.rodata,
-        "data": sizes.data,
-        "bss": sizes.bss,
-        "ram_bytes": measurement.ram_bytes,
-        "peak_stack_bytes": None if run is None else run.peak_stack_bytes,
-        "input_bytes": measurement.buffers.input,
-        "output_bytes": measurement.buffers.output,
-        "instructions": measurement.instructions,
-        "cycles": measurement.cycles,
-        "cycle_model": {"status": error.status, "note": error.note},
-        "latency_ms": measurement.latency_ms,
-    }
-
-
-def _describe_for_readme(result: FirmwareResult) -> MeasuredSizes:
-    measurement = result.measurement
-    assert measurement is not None and measurement.run is not None  # noqa: PT018  both or neither
-    sizes = measurement.sizes
-    rows: list[tuple[str, str]] = [
-        ("flash", f"{measurement.flash_bytes:,} bytes"),
-        ("RAM", f"{measurement.ram_bytes:,} bytes"),
-        ("of it arena", f"{result.firmware.arena_bytes:,} bytes"),
-        ("of it peak stack", f"{measurement.run.peak_stack_bytes:,} bytes"),
-        ("instructions of one inference", f"{measurement.instructions:,}"),
-    ]
-    if measurement.cycles is not None:
-        rows.append(("modelled cycles", f"{measurement.cycles:,} ({measurement.cycle_error.status})"))
-    method = (
-        f"Built with {measurement.built.toolchain}, counted in {measurement.run.emulator} on {len(result.outputs)} "
-        "inputs. Nothing here was measured on silicon."
-    )
-    sections = ", ".join(f"{name} {getattr(sizes, name):,}" for name in ("text", "rodata", "data"))
-    return MeasuredSizes(method, tuple(rows), sections)
