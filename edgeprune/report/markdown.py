@@ -1,11 +1,13 @@
-"""report.md: the report for a pull request or a terminal."""
+"""report.md: the report for a pull request or a terminal: outcome, budgets and baseline on top, layers folded away."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import html
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeprune.report import tables
+from edgeprune.report.gate_tables import list_baseline, list_baseline_differences, list_baseline_layers
 from edgeprune.report.pruning_tables import list_pruning_tables
 from edgeprune.report.tables import Table
 
@@ -19,13 +21,18 @@ def render_markdown(document: Mapping[str, Any]) -> str:
         tables.summarize(document),
     ]
     parts += [f"- {note}" for note in document["notes"]]
-    sections = (
-        tables.list_variants(document),
+    shown = (
         tables.list_budgets(document),
+        list_baseline(document),
+        tables.list_variants(document),
         tables.list_firmware(document),
         tables.list_memory_choices(document),
         tables.list_latency(document),
         tables.list_parity(document),
+    )
+    folded = (
+        *list_baseline_layers(document),
+        list_baseline_differences(document),
         tables.list_sqnr(document, worst=5),
         tables.list_layers(document),
         tables.list_unpruned(document),
@@ -33,28 +40,38 @@ def render_markdown(document: Mapping[str, Any]) -> str:
         tables.list_firmware_layers(document),
         tables.list_artifacts(document),
     )
-    parts += [render_table(table) for table in sections if table is not None]
-    return "\n\n".join(_join_lists(parts)) + "\n"
+    parts += [render_table(table) for table in shown if table is not None]
+    parts += [fold_table(table) for table in folded if table is not None]
+    return join_parts(parts)
 
 
 def render_table(table: Table) -> str:
     """One table with its caption as a heading."""
+    return f"## {table.caption}\n\n{_render_rows(table)}"
+
+
+def fold_table(table: Table) -> str:
+    """One table that a reader opens by its caption."""
+    # GitHub and GitLab read Markdown inside <details> only between empty lines
+    return f"<details><summary>{html.escape(table.caption)}</summary>\n\n{_render_rows(table)}\n\n</details>"
+
+
+def _render_rows(table: Table) -> str:
     rule = ["---" if column in table.text_columns else "---:" for column in range(len(table.head))]
     lines = [table.head, rule, *table.rows]
-    body = "\n".join("| " + " | ".join(_escape(cell) for cell in line) + " |" for line in lines)
-    return f"## {table.caption}\n\n{body}"
+    return "\n".join("| " + " | ".join(_escape(cell) for cell in line) + " |" for line in lines)
 
 
 def _escape(cell: str) -> str:
-    return cell.replace("|", "\\|").replace("\n", " ")
+    return html.escape(cell, quote=False).replace("|", "\\|").replace("\n", " ")
 
 
-def _join_lists(parts: list[str]) -> list[str]:
-    """Keep list items on neighbouring lines."""
+def join_parts(parts: Sequence[str]) -> str:
+    """Paragraphs with an empty line between them; list items on neighbouring lines."""
     joined: list[str] = []
-    for part in parts:
+    for part in filter(None, parts):
         if part.startswith("- ") and joined and joined[-1].startswith("- "):
             joined[-1] += "\n" + part
         else:
             joined.append(part)
-    return joined
+    return "\n\n".join(joined) + "\n"
