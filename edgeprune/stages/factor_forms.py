@@ -16,10 +16,7 @@ from torch import fx
 
 from edgeprune.codegen import Estimate, estimate_firmware
 from edgeprune.errors import UnsupportedModelError
-from edgeprune.export import export_onnx, read_onnx
 from edgeprune.graph import Graph
-from edgeprune.layout import to_nhwc
-from edgeprune.lower import check_supported, legalize
 from edgeprune.prune.low_rank import (
     choose_by_macs,
     count_form,
@@ -30,8 +27,8 @@ from edgeprune.prune.low_rank import (
     measure_costs,
 )
 from edgeprune.prune.methods import MethodResult
-from edgeprune.quantize import calibrate, quantize_graph
 from edgeprune.stages.prepare import Job
+from edgeprune.stages.sizing import export_float_graph, quantize_float_graph, require_supported
 
 CALIBRATION_SAMPLES = 32  # kernels are chosen by shapes and the size of sums, not by fine differences of ranges
 
@@ -144,13 +141,9 @@ def _estimate(job: Job, factored: fx.GraphModule, forms: Mapping[str, str]) -> E
 
 
 def _quantize(job: Job, module: fx.GraphModule) -> Graph:
-    model = export_onnx(module, job.model.input_shape)
-    graph = legalize(read_onnx(model, input_shape=job.model.input_shape))
-    violations = check_supported(graph, job.target)
-    if violations:
-        raise UnsupportedModelError("; ".join(violation.message for violation in violations))
-    samples = to_nhwc(job.data.x_train[:CALIBRATION_SAMPLES])
-    return quantize_graph(graph, calibrate(graph, samples))
+    graph = export_float_graph(module, job.model.input_shape)
+    require_supported(graph, job.target)
+    return quantize_float_graph(graph, job.data.x_train[:CALIBRATION_SAMPLES])
 
 
 def _sum_cycles(estimate: Estimate, layer: str) -> int:
