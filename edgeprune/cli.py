@@ -17,6 +17,7 @@ import typer
 
 from edgeprune import __version__
 from edgeprune.cli_analyze import analyze_app
+from edgeprune.cli_gate import diff_command, gate_command, history_command
 from edgeprune.cli_options import (
     FIRMWARE,
     INPUT,
@@ -76,6 +77,10 @@ def _show_version(wanted: bool) -> None:
 
 
 app.add_typer(analyze_app)
+
+app.command("gate")(gate_command)
+app.command("diff")(diff_command)
+app.command("history")(history_command)
 
 
 @app.callback()

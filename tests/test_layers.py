@@ -20,6 +20,7 @@ DATA_ROOMS = ("models",)  # nn.Modules only: any room may import it, it imports 
 CONDUCTORS = (
     "cli",
     "cli_analyze",
+    "cli_gate",
     "cli_options",
     "console",
     "settings",
