@@ -247,7 +247,7 @@ def _say_outcome(
 
 
 def _say_worse(metric: MetricComparison, layers: Sequence[LayerChanges]) -> str:
-    """'instructions 8,347 → 11,202, most of it in wide'"""
+    """'instructions 8,347 → 11,202 (see layer wide)'"""
     assert metric.baseline is not None and metric.value is not None  # noqa: PT018  it has been compared
     before, now = (format_quantity(value, metric.unit) for value in (metric.baseline, metric.value))
     grown = [
@@ -257,4 +257,4 @@ def _say_worse(metric: MetricComparison, layers: Sequence[LayerChanges]) -> str:
         for layer in changes.layers
         if layer.change > 0
     ]
-    return f"{metric.name} {before} → {now}" + (f", most of it in {grown[0]}" if grown else "")
+    return f"{metric.name} {before} → {now}" + (f" (see layer {grown[0]})" if grown else "")
