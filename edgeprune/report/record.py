@@ -27,6 +27,7 @@ class Variant:
     parameters: weights and biases of this form; trainable and frozen parameters are of the PyTorch form.
     macs, flops: of one inference; flops = 2 x macs, of convolution and fully connected layers.
     weight_bytes: of weights and biases as stored. peak_activation_bytes: by live ranges, where the form has a graph.
+    correct: which test samples it got right, by `mcnemar.pack_correct`. test_sha256: of those samples and their labels.
     """
 
     label: str
@@ -44,6 +45,8 @@ class Variant:
     confusion_matrix: Sequence[Sequence[int]] | None = None
     test_samples: int = 0
     note: str = ""
+    correct: str | None = None
+    test_sha256: str | None = None
 
     @property
     def flops(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -16,6 +17,7 @@ from edgeprune.measure import Profile, count_macs, count_parameters, profile_gra
 from edgeprune.metrics import score_predictions
 from edgeprune.prune import predict
 from edgeprune.report import Variant
+from edgeprune.report.mcnemar import pack_correct
 from edgeprune.stages.build import Programs
 from edgeprune.stages.firmware import FirmwareResult
 from edgeprune.stages.prepare import Job
@@ -49,7 +51,17 @@ def evaluate_variants(
             step.advance()
     if firmware is not None and len(firmware.outputs):
         variants["firmware"] = _score_firmware(job, programs, firmware, variants["int8"])
+    if job.is_scored:
+        variants["int8"] = replace(variants["int8"], test_sha256=_digest_samples(samples, labels))
     return variants
+
+
+def _digest_samples(samples: np.ndarray, labels: np.ndarray) -> str:
+    """What two reports must share for their answers to be paired: the test samples, and their order."""
+    digest = hashlib.sha256(repr((samples.dtype.str, samples.shape)).encode())
+    for array in (samples, labels):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def _score_firmware(job: Job, programs: Programs, firmware: FirmwareResult, int8: Variant) -> Variant:
@@ -129,11 +141,13 @@ def _first_output(executor: Executor, batch: np.ndarray) -> np.ndarray:
 
 
 def _with_scores(variant: Variant, outputs: np.ndarray, labels: np.ndarray) -> Variant:
-    scores = score_predictions(labels, outputs.reshape(len(outputs), -1))
+    logits = outputs.reshape(len(outputs), -1)
+    scores = score_predictions(labels, logits)
     return replace(
         variant,
         accuracy=scores.accuracy,
         macro_f1=scores.macro_f1,
         confusion_matrix=scores.confusion.tolist(),
         test_samples=scores.n,
+        correct=pack_correct(logits.argmax(axis=1) == labels),
     )
