@@ -6,18 +6,20 @@ Heavy imports are in the functions; see `cli`.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeprune.cli_options import JsonFlag, make_console
+from edgeprune.cli_options import OUTPUT, JsonFlag, make_console
 from edgeprune.errors import InputError
 
 if TYPE_CHECKING:
+    from edgeprune.report.budget import Budget, BudgetResult
     from edgeprune.report.gate import GateResult
 
-GATED, WRITTEN = "What it is held against", "What comes out"
+GATED, WRITTEN = "What it is held against", OUTPUT
 
 ReportArgument = Annotated[Path, typer.Argument(help="A report.json, or the folder that holds it.")]
 BudgetOption = Annotated[
@@ -27,6 +29,14 @@ BudgetOption = Annotated[
         rich_help_panel=GATED,
         help="Limits, such as flash=256K,latency=20ms; those the report was compiled with hold too. "
         "Exit code 3 when one is missed.",
+    ),
+]
+ScoreBudgetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        rich_help_panel=OUTPUT,
+        help="Limits, such as accuracy=95%,macro_f1=90%. Exit code 3 when one is missed.",
     ),
 ]
 BaselineOption = Annotated[
@@ -154,27 +164,26 @@ def history_command(
     console.print(f"{text}: {', '.join(str(path) for path in written)}", markup=False, highlight=False)
 
 
-def check_figures(figures: dict[str, float | None], budget: str | None) -> tuple[list[dict[str, Any]], int]:
-    """Hold budgets against figures that a command has just measured on this host; the results and the exit code.
+def read_budgets(text: str | None, measured: Sequence[str]) -> tuple[Budget, ...]:
+    """--budget of a command that measures just these figures; raises InputError for a budget on any other."""
+    from edgeprune.report.budget import parse_budgets
 
-    figures: by name, in the unit of its kind; None where it cannot be had.
-    Raises InputError for a budget on any other.
+    budgets = parse_budgets(text or "")
+    for budget in budgets:
+        if budget.name not in measured:
+            raise InputError(f"--budget {budget.name} is not measured here; allowed: {', '.join(measured)}")
+    return budgets
+
+
+def hold_budgets(budgets: Sequence[Budget], figures: Mapping[str, float]) -> tuple[list[BudgetResult], int]:
+    """Budgets against figures that this command has just measured on this host; the results and the exit code.
+
+    figures: by name, each in the unit of its kind (accuracies in per cent).
     """
-    if budget is None:
-        return [], 0
-    import dataclasses
+    from edgeprune.report.budget import Metric, check_budgets, exit_code_of
 
-    from edgeprune.report.budget import Metric, check_budgets, exit_code_of, parse_budgets
-
-    budgets = parse_budgets(budget)
-    for item in budgets:
-        if item.name not in figures:
-            raise InputError(f"--budget {item.name} is not measured here; allowed: {', '.join(figures)}")
-    metrics = {
-        name: Metric(name, value, None if value is None else "host", "not measured") for name, value in figures.items()
-    }
-    results = check_budgets(budgets, metrics)
-    return [dataclasses.asdict(result) for result in results], exit_code_of(results)
+    results = check_budgets(budgets, {name: Metric(name, value, "host") for name, value in figures.items()})
+    return list(results), exit_code_of(results)
 
 
 def _write_results(result: GateResult, junit: Path | None, markdown: Path | None) -> None:
