@@ -17,7 +17,14 @@ import typer
 
 from edgeprune import __version__
 from edgeprune.cli_analyze import analyze_app
-from edgeprune.cli_gate import diff_command, gate_command, history_command
+from edgeprune.cli_gate import (
+    ScoreBudgetOption,
+    diff_command,
+    gate_command,
+    history_command,
+    hold_budgets,
+    read_budgets,
+)
 from edgeprune.cli_options import (
     FIRMWARE,
     INPUT,
@@ -51,6 +58,8 @@ from edgeprune.method_table import METHODS
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from edgeprune.report import BudgetResult
 
 app = typer.Typer(
     name="edgeprune",
@@ -263,6 +272,7 @@ def train_command(
     time_limit: TimeLimitOption = None,
     device: DeviceOption = None,
     seed: SeedOption = None,
+    budget: ScoreBudgetOption = None,
     as_json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
@@ -270,19 +280,23 @@ def train_command(
 
     An edgeprune.toml that names the data is written beside the model, unless there is one.
     """
+    budgets = read_budgets(budget, ("accuracy", "macro_f1", "parameters"))
     from edgeprune.settings import resolve_train_settings
     from edgeprune.stages.train import train_reference_model
 
-    options = _collect_options(locals(), leave_out=("as_json", "quiet"))
+    options = _collect_options(locals(), leave_out=("as_json", "quiet", "budget", "budgets"))
     summary = train_reference_model(resolve_train_settings(options), make_progress(quiet or as_json))
+    scores = {name: 100 * summary[name] for name in ("accuracy", "macro_f1")}
+    results, exit_code = hold_budgets(budgets, {**scores, "parameters": summary["parameters"]})
     if as_json:
-        typer.echo(json.dumps(summary, indent=2))
-        return
+        typer.echo(json.dumps({**summary, "budgets": [vars(result) for result in results]}, indent=2))
+        raise typer.Exit(exit_code)
     typer.echo(
         f"{summary['architecture']}: {summary['parameters']:,} parameters, "
         f"test accuracy {100 * summary['accuracy']:.2f} %, macro-F1 {100 * summary['macro_f1']:.2f} %"
     )
     typer.echo(f"Model: {summary['path']}\nNext:  edgeprune compile {summary['path']} --target cortex-m")
+    _print_budgets(results, exit_code)
 
 
 @app.command("evaluate")
@@ -299,18 +313,21 @@ def evaluate_command(
             "(default: tflite-micro for int8, litert for float)"
         ),
     ] = None,
+    budget: ScoreBudgetOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Accuracy, macro-F1 and confusion matrix of any artifact on the test samples of a dataset."""
-    from edgeprune.stages.evaluate_artifact import evaluate_artifact
+    budgets = read_budgets(budget, ("accuracy", "macro_f1"))
+    from edgeprune.stages.evaluate_artifact import evaluate_artifact  # after the budgets: a mistake need not wait
 
     allowed = tuple(filter(None, (allow_pickle or "").split(",")))
     summary = evaluate_artifact(
         artifact, data=data, normalization=normalization, factory=factory, allow_pickle=allowed, executor=executor
     )
+    results, exit_code = hold_budgets(budgets, {name: 100 * summary[name] for name in ("accuracy", "macro_f1")})
     if as_json:
-        typer.echo(json.dumps(summary, indent=2))
-        return
+        typer.echo(json.dumps({**summary, "budgets": [vars(result) for result in results]}, indent=2))
+        raise typer.Exit(exit_code)
     from edgeprune.console import print_tables
     from edgeprune.report.tables import Table
 
@@ -328,6 +345,7 @@ def evaluate_command(
     )
     typer.echo(f"accuracy {100 * summary['accuracy']:.2f} %, macro-F1 {100 * summary['macro_f1']:.2f} %\n")
     print_tables(make_console(), [confusion])
+    _print_budgets(results, exit_code)
 
 
 @app.command("targets")
@@ -487,6 +505,13 @@ def _print_compile_result(console: Console, document: Mapping[str, Any], page: P
         document["outcome"], markup=False, highlight=False, style="green" if document["exit_code"] == 0 else "red"
     )
     console.print(f"Report: {page}", markup=False, highlight=False)
+
+
+def _print_budgets(results: Sequence[BudgetResult], exit_code: int) -> None:
+    """Budgets of a command that writes no report; ends it with the exit code."""
+    for result in results:
+        typer.secho(f"budget {result.state}: {result.message}", fg="green" if result.state == "met" else "red")
+    raise typer.Exit(exit_code)
 
 
 def _format_optional(value: Any, format_value: Any) -> str:
