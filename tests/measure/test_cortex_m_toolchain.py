@@ -111,7 +111,7 @@ def test_gcc_knows_the_features_that_the_target_lacks(core: str) -> None:
 @pytest.mark.parametrize("name", TOOLCHAINS)
 def test_refused_sources_are_an_error_of_our_own(name: str) -> None:
     broken = {**SOURCES, "model.c": MODEL.replace("int32_t sum = 0;", "int32_t sum = 0; int unused;")}
-    with pytest.raises(EdgepruneError, match=r"refuses the firmware's sources:\n(.|\n)*model\.c:6:.*unused") as caught:
+    with pytest.raises(EdgepruneError, match=r"refuses the sources:\n(.|\n)*model\.c:6:.*unused") as caught:
         build_elf(broken, load_target("cortex-m4"), toolchain=name)
     assert caught.value.exit_code == 1
 
@@ -158,11 +158,11 @@ def test_zig_gets_a_cache_where_home_is_read_only(monkeypatch: pytest.MonkeyPatc
     blocked.write_text("no folder")
     monkeypatch.delenv("ZIG_GLOBAL_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
-    toolchain._make_environment.cache_clear()
+    toolchain.make_environment.cache_clear()
     try:
-        assert Path(toolchain._make_environment()["ZIG_GLOBAL_CACHE_DIR"]).is_dir()
+        assert Path(toolchain.make_environment()["ZIG_GLOBAL_CACHE_DIR"]).is_dir()
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        toolchain._make_environment.cache_clear()
-        assert toolchain._make_environment()["ZIG_GLOBAL_CACHE_DIR"] == str(tmp_path / "zig")
+        toolchain.make_environment.cache_clear()
+        assert toolchain.make_environment()["ZIG_GLOBAL_CACHE_DIR"] == str(tmp_path / "zig")
     finally:
-        toolchain._make_environment.cache_clear()
+        toolchain.make_environment.cache_clear()

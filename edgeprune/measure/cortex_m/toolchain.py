@@ -130,7 +130,7 @@ def _write_sources(folder: Path, sources: Mapping[str, str | bytes], target: Tar
 def _link_with_zig(zig: Toolchain, flags: tuple[str, ...], units: tuple[str, ...], folder: Path) -> bytes:
     # for -Os itself zig's linker drops the symbols, by which layers are counted; so clang alone is told of it
     own = [word for flag in flags for word in (("-O2", "-Xclang", flag) if flag in ("-Os", "-Oz") else (flag,))]
-    _run([*zig.command, *own, *_ZIG_CODE, *units, *_LINK, "-o", "firmware.elf"], folder)
+    run_compiler([*zig.command, *own, *_ZIG_CODE, *units, *_LINK, "-o", "firmware.elf"], folder)
     return (folder / "firmware.elf").read_bytes()
 
 
@@ -138,16 +138,20 @@ def _link_with_gcc(gcc: Toolchain, flags: tuple[str, ...], units: tuple[str, ...
     objects = [f"{unit}.o" for unit in units]
     with ThreadPoolExecutor(2) as pool:
         commands = [[*gcc.command, *flags, "-c", unit, "-o", name] for unit, name in zip(units, objects, strict=True)]
-        for _ in pool.map(lambda command: _run(command, folder), commands):
+        for _ in pool.map(lambda command: run_compiler(command, folder), commands):
             pass
     libraries = ("-nostartfiles", "-nodefaultlibs", "-Wl,--start-group", "-lc", "-lgcc", "-Wl,--end-group")
-    _run([*gcc.command, *flags, *objects, *_LINK, *libraries, "-o", "firmware.elf"], folder)
+    run_compiler([*gcc.command, *flags, *objects, *_LINK, *libraries, "-o", "firmware.elf"], folder)
     return (folder / "firmware.elf").read_bytes()
 
 
-def _run(command: Sequence[str], folder: Path) -> None:
+def run_compiler(command: Sequence[str], folder: Path) -> None:
+    """Call a compiler in a folder. Raises EdgepruneError with its first lines where it refuses the sources.
+
+    MeasurementUnavailableError where a linker script has less memory than the firmware takes.
+    """
     result = subprocess.run(
-        command, cwd=folder, env=_make_environment(), capture_output=True, text=True, errors="replace", check=False
+        command, cwd=folder, env=make_environment(), capture_output=True, text=True, errors="replace", check=False
     )
     if result.returncode != 0:
         lines = [line for line in (result.stderr + result.stdout).splitlines() if line.strip()]
@@ -155,11 +159,11 @@ def _run(command: Sequence[str], folder: Path) -> None:
         if too_large is not None:
             raise MeasurementUnavailableError(f"the firmware is too large for the emulated board: {too_large.strip()}")
         first = "\n".join(lines[:12])
-        raise EdgepruneError(f"{Path(command[0]).name} refuses the firmware's sources:\n{first}")
+        raise EdgepruneError(f"{Path(command[0]).name} refuses the sources:\n{first}")
 
 
 @functools.cache
-def _make_environment() -> dict[str, str]:
+def make_environment() -> dict[str, str]:
     """This process's environment, with a cache folder for zig that it can write to: without one zig waits for ever.
 
     Where the home folder is read-only it is a temporary one that ends with this process.
@@ -205,7 +209,7 @@ def _find_gcc() -> Toolchain:
 def _ask(command: Sequence[str]) -> str:
     """What a program prints."""
     return subprocess.run(
-        command, env=_make_environment(), capture_output=True, text=True, errors="replace", check=False
+        command, env=make_environment(), capture_output=True, text=True, errors="replace", check=False
     ).stdout
 
 
