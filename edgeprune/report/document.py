@@ -89,6 +89,7 @@ def _read_text(file: Path) -> str:
 def _parse(file: Path, text: str) -> dict[str, Any]:
     try:
         document = json.loads(text, parse_constant=_refuse_constant)
+        json.dumps(document, ensure_ascii=False).encode()  # half a surrogate pair is no text that could be printed
     except (ValueError, RecursionError) as error:
         place = f" (line {error.lineno}, {error.msg})" if isinstance(error, json.JSONDecodeError) else ""
         raise InputError(f"{file}: damaged, or no JSON{place}. Name a whole report.json.") from error
@@ -125,7 +126,7 @@ def find_reports(folder: Path) -> tuple[tuple[FoundReport, ...], tuple[str, ...]
     if not folder.is_dir():
         raise InputError(f"{folder}: this is no folder. Name a folder that holds report.json files, at any depth.")
     found, notes = [], []
-    for path in sorted(_list_json(folder), key=lambda path: _natural_key(path.relative_to(folder).as_posix())):
+    for path in sorted(_list_json(folder), key=lambda path: _natural_key(_label(path, folder))):
         try:
             document = read_report(path)
         except InputError as error:

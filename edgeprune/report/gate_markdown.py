@@ -6,7 +6,7 @@ from typing import Any
 
 from edgeprune.report import gate_tables, tables
 from edgeprune.report.gate import GateResult, describe_gate
-from edgeprune.report.markdown import fold_table, join_parts, render_table
+from edgeprune.report.markdown import escape_text, fold_table, join_parts, render_table
 
 
 def render_gate(result: GateResult) -> str:
@@ -14,8 +14,11 @@ def render_gate(result: GateResult) -> str:
     section = describe_gate(result)
     document: dict[str, Any] = {"budgets": section["budgets"], "baseline": section}
     title = "passed" if result.exit_code == 0 else f"FAILED (exit code {result.exit_code})"
-    parts = [f"# edgeprune gate: {result.model} for {result.target} {title}", result.outcome]
-    parts += [f"- {note}" for note in result.notes]
+    parts = [
+        f"# edgeprune gate: {escape_text(result.model)} for {escape_text(result.target)} {title}",
+        escape_text(result.outcome),
+    ]
+    parts += [f"- {escape_text(note)}" for note in result.notes]
     shown = (tables.list_budgets(document), gate_tables.list_baseline(document))
     parts += [render_table(table) for table in shown if table is not None]
     folded = (*gate_tables.list_baseline_layers(document), gate_tables.list_baseline_differences(document))

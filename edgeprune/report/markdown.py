@@ -14,13 +14,13 @@ from edgeprune.report.tables import Table
 
 def render_markdown(document: Mapping[str, Any]) -> str:
     """The report as Markdown."""
-    model, target = document["model"], document["target"]
+    model, target = document["model"].get("name", "model"), document["target"].get("name", "no target")
     parts = [
-        f"# edgeprune: {model.get('name', 'model')} for {target.get('name', 'no target')}",
-        document["outcome"],
+        f"# edgeprune: {escape_text(model)} for {escape_text(target)}",
+        escape_text(document["outcome"]),
         tables.summarize(document),
     ]
-    parts += [f"- {note}" for note in document["notes"]]
+    parts += [f"- {escape_text(note)}" for note in document["notes"]]
     shown = (
         tables.list_budgets(document),
         list_baseline(document),
@@ -53,17 +53,18 @@ def render_table(table: Table) -> str:
 def fold_table(table: Table) -> str:
     """One table that a reader opens by its caption."""
     # GitHub and GitLab read Markdown inside <details> only between empty lines
-    return f"<details><summary>{html.escape(table.caption)}</summary>\n\n{_render_rows(table)}\n\n</details>"
+    return f"<details><summary>{escape_text(table.caption)}</summary>\n\n{_render_rows(table)}\n\n</details>"
 
 
 def _render_rows(table: Table) -> str:
     rule = ["---" if column in table.text_columns else "---:" for column in range(len(table.head))]
     lines = [table.head, rule, *table.rows]
-    return "\n".join("| " + " | ".join(_escape(cell) for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(escape_text(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def _escape(cell: str) -> str:
-    return html.escape(cell, quote=False).replace("|", "\\|").replace("\n", " ")
+def escape_text(text: str) -> str:
+    """Text from models and data files on one line, without HTML in it."""
+    return html.escape(" ".join(text.splitlines()), quote=False)
 
 
 def join_parts(parts: Sequence[str]) -> str:
