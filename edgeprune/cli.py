@@ -17,6 +17,7 @@ import typer
 
 from edgeprune import __version__
 from edgeprune.cli_analyze import analyze_app
+from edgeprune.cli_cache import cache_app
 from edgeprune.cli_gate import (
     ScoreBudgetOption,
     diff_command,
@@ -86,6 +87,7 @@ def _show_version(wanted: bool) -> None:
 
 
 app.add_typer(analyze_app)
+app.add_typer(cache_app)
 
 app.command("gate")(gate_command)
 app.command("diff")(diff_command)
@@ -222,6 +224,16 @@ def compile_command(
         Path | None,
         typer.Option("--output", "-o", rich_help_panel=OUTPUT, help="(default: build/<model>-<target>)"),
     ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel=OUTPUT,
+            help="Folder where results are found again. (default: $EDGEPRUNE_CACHE, or .edgeprune)",
+        ),
+    ] = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", rich_help_panel=OUTPUT, help="Compute everything anew, keep nothing.")
+    ] = False,
     as_json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
@@ -234,7 +246,8 @@ def compile_command(
     """
     from edgeprune.settings import resolve_compile_settings
 
-    options = _collect_options(locals(), leave_out=("model", "config", "as_json", "quiet"))
+    options = _collect_options(locals(), leave_out=("model", "config", "as_json", "quiet", "no_cache"))
+    options["use_cache"] = not no_cache
     settings = resolve_compile_settings(model, config, options)
     from edgeprune.pipeline import compile_model  # after the settings: a typing mistake need not wait for torch
 

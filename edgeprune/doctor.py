@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import platform
 import re
@@ -67,7 +68,7 @@ class Finding:
 def examine_installation() -> tuple[Finding, ...]:
     """Every package and program that edgeprune uses, required ones first."""
     programs = [
-        Finding(name, _find_program_version(name, option), purpose, False, remedy)
+        Finding(name, find_program_version(name, option), purpose, False, remedy)
         for name, (purpose, remedy, option) in PROGRAMS.items()
     ]
     return (*_examine_packages(), *programs)
@@ -90,11 +91,13 @@ def _examine_packages() -> tuple[Finding, ...]:
     return (*required, *optional)
 
 
-def _find_program_version(name: str, option: str) -> str | None:
-    """What a program says of its version; None where it is not on PATH."""
+@functools.cache
+def find_program_version(name: str, option: str | None = None) -> str | None:
+    """What a program says of its version; None where it is not on PATH. option: what makes it say so."""
     program = shutil.which(name)
     if program is None:
         return None
+    option = option or PROGRAMS[name][2]
     told = subprocess.run([program, option], capture_output=True, text=True, errors="replace", check=False).stdout
     found = re.search(r"\d+\.\d[\d.]*", told)
     return found.group() if found else "unknown"

@@ -24,7 +24,7 @@ from edgeprune.report import CompileRecord, to_json, write_manifest, write_repor
 from edgeprune.settings import CompileSettings
 from edgeprune.stages.build import Exported, Programs, build_programs, survey_base
 from edgeprune.stages.evaluate import evaluate_variants
-from edgeprune.stages.firmware import make_firmware, record_firmware
+from edgeprune.stages.firmware import make_firmware, measure_base, record_firmware
 from edgeprune.stages.measure import collect_metrics, compare_layers, describe_profiles, measure_latencies
 from edgeprune.stages.prepare import Job, prepare_job
 from edgeprune.stages.prepare_program import UNPRUNED, prepare_program
@@ -80,7 +80,7 @@ def finish_compile(
         record.parity, record.sqnr = verify_programs(job, pruned, programs)
     with timed(record, "firmware"):
         firmware = make_firmware(job, programs)
-        record_firmware(record, job, firmware)
+        record_firmware(record, job, firmware, measure_base(job, base, programs))
     with timed(record, "evaluate"):
         record.variants = evaluate_variants(job, base_graph, pruned, programs, firmware)
     with timed(record, "measure"):

@@ -57,6 +57,7 @@ class CompileSettings:
     memory: of the firmware: whole maps ('arena'), a few rows at a time ('streaming'), or what is cheap ('auto').
     toolchain: compiler of the firmware. emulator: what runs it; 'auto' takes unicorn where it knows the core.
     budgets: limits the result is held against.
+    cache: folder of results to find again; None: as `cache.find_cache_folder` says. use_cache: False: none is used.
     """
 
     model: Path
@@ -82,6 +83,8 @@ class CompileSettings:
     budgets: tuple[Budget, ...] = ()
     output: Path | None = None
     seed: int = 0
+    cache: Path | None = None
+    use_cache: bool = True
 
     def __post_init__(self) -> None:
         _require_choice("method", self.method, METHODS)
@@ -207,16 +210,16 @@ def resolve_train_settings(options: Mapping[str, Any]) -> TrainingRun:
     return TrainingRun(**_shape_options(options, TrainingRun))
 
 
-def parse_duration(text: str) -> float:
-    """Seconds in '90s', '20m', '2h' or a plain number of seconds.
+def parse_duration(text: str, where: str = "--time-limit") -> float:
+    """Seconds in '90s', '20m', '2h', '30d' or a plain number of seconds.
 
     >>> parse_duration("20m")
     1200.0
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip().lower())
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip().lower())
     if match is None or float(match.group(1)) <= 0:
-        raise InputError(f"--time-limit is {text!r}; write it like 90s, 20m or 2h")
-    return float(match.group(1)) * {"": 1, "s": 1, "m": 60, "h": 3600}[match.group(2)]
+        raise InputError(f"{where} is {text!r}; write it like 90s, 20m, 2h or 30d")
+    return float(match.group(1)) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match.group(2)]
 
 
 def _parse_drop(value: str | float) -> float:

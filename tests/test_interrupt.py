@@ -19,7 +19,7 @@ DATA = Path(__file__).parent.parent / "calibration_data" / "ItalyPowerDemand.npz
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_a_checkpoint_and_the_next_run_goes_on(tmp_path: Path) -> None:
+def test_ctrl_c_leaves_a_checkpoint_and_the_next_run_goes_on(tmp_path: Path, own_cache: Path) -> None:
     torch.manual_seed(0)
     model = build_model("fcn", in_channels=1, classes=2)
     save_model(model, torch.zeros(2, 1, 24), tmp_path / "model.pt", normalization=Normalization("per_series"))
@@ -38,7 +38,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_next_run_goes_on(tmp_path: Path) -> 
     assert program.returncode == 130
     assert "Traceback" not in errors
     assert "interrupted after" in errors
-    (checkpoint,) = tmp_path.rglob("checkpoints/*.pt")
+    (checkpoint,) = own_cache.rglob("trainings/*.pt")
     assert checkpoint.name in errors
     again = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from edgeprune import __version__
+from edgeprune.cache import digest_source
 from edgeprune.disk import write_file_atomically
 from edgeprune.errors import EdgepruneError
 from edgeprune.prune.train_settings import TrainSettings
@@ -124,16 +124,24 @@ def name_checkpoint(
     """
     if folder is None:
         return None
-    digest = hashlib.sha256(f"{__version__}|{torch.__version__}|{settings}|{described}".encode())
-    digest.update((str(module.graph) if isinstance(module, fx.GraphModule) else str(module)).encode())
-    for name, parameter in module.named_parameters():
-        digest.update(f"{name}:{parameter.requires_grad};".encode())
-    for name, tensor in module.state_dict().items():
-        _digest_array(digest, name, tensor.detach().cpu().numpy())
+    digest = hashlib.sha256(f"{digest_source()}|{torch.__version__}|{settings}|{described}".encode())
+    digest.update(digest_module(module).encode())
     for name, array in arrays.items():
         if array is not None:
             _digest_array(digest, name, array)
     return folder / f"{title.replace(' ', '-').lower()}-{digest.hexdigest()[:16]}.pt"
+
+
+def digest_module(module: nn.Module) -> str:
+    """Of all that a program computes by: its graph, its layers with their settings, parameters, buffers."""
+    digest = hashlib.sha256(str(module).encode())
+    if isinstance(module, fx.GraphModule):
+        digest.update(str(module.graph).encode())
+    for name, parameter in module.named_parameters():
+        digest.update(f"{name}:{parameter.requires_grad};".encode())
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        _digest_array(digest, name, tensor.detach().cpu().numpy())
+    return digest.hexdigest()
 
 
 def _digest_array(digest: Any, name: str, array: np.ndarray) -> None:

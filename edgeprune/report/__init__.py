@@ -14,7 +14,7 @@ from edgeprune.report.budget import (
     exit_code_of,
     parse_budgets,
 )
-from edgeprune.report.record import Artifact, CompileRecord, LayerRow, Variant, to_json
+from edgeprune.report.record import Artifact, CompileRecord, LayerRow, Variant, to_json, to_plain
 from edgeprune.report.write import load_schema, write_manifest, write_redundancy, write_report
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "load_schema",
     "parse_budgets",
     "to_json",
+    "to_plain",
     "write_manifest",
     "write_redundancy",
     "write_report",

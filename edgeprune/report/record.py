@@ -112,12 +112,12 @@ class CompileRecord:
 
 def to_json(record: CompileRecord, version: str) -> dict[str, Any]:
     """The record as the JSON document of `schema.json`."""
-    variants = {name: {**_plain(variant), "flops": variant.flops} for name, variant in record.variants.items()}
+    variants = {name: {**to_plain(variant), "flops": variant.flops} for name, variant in record.variants.items()}
     metrics = {
-        name: {**_plain(metric), "unit": METRIC_KINDS[name].unit, "better": METRIC_KINDS[name].better}
+        name: {**to_plain(metric), "unit": METRIC_KINDS[name].unit, "better": METRIC_KINDS[name].better}
         for name, metric in record.metrics.items()
     }
-    fields = {item.name: _plain(getattr(record, item.name)) for item in dataclasses.fields(record)}
+    fields = {item.name: to_plain(getattr(record, item.name)) for item in dataclasses.fields(record)}
     return {
         "schema_version": SCHEMA_VERSION,
         "edgeprune_version": version,
@@ -127,19 +127,19 @@ def to_json(record: CompileRecord, version: str) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """Dataclasses, arrays and tuples as JSON's own types; raises TypeError for anything else."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+        return {item.name: to_plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, (list, tuple, set, frozenset)):
         items = sorted(value) if isinstance(value, (set, frozenset)) else value
-        return [_plain(item) for item in items]
+        return [to_plain(item) for item in items]
     if value is None or isinstance(value, (bool, int, float, str)):
         # JSON has no infinity: a perfect SQNR or an unbounded figure is written as null
         return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -13,6 +13,7 @@ from edgeprune.export import export_onnx, read_onnx
 from edgeprune.graph import Graph
 from edgeprune.layout import to_nhwc
 from edgeprune.lower import CONVERTERS, check_supported, legalize, read_tflite, write_tflite
+from edgeprune.prune.checkpoint import digest_module
 from edgeprune.quantize import calibrate, quantize_graph, write_qdq_onnx
 from edgeprune.stages.prepare import Job
 from edgeprune.stages.prune import PrunedModel
@@ -53,9 +54,9 @@ class Programs:
 
 @dataclass(frozen=True, eq=False)
 class Exported:
-    """A network as ONNX and as our float program."""
+    """A network as an ONNX file and as our float program."""
 
-    model: onnx.ModelProto
+    model: bytes
     graph: Graph
 
 
@@ -71,32 +72,39 @@ def survey_base(job: Job) -> Exported:
 def build_programs(job: Job, base: Exported, pruned: PrunedModel) -> Programs:
     """Export, calibrate, quantize and write; raises UnsupportedModelError with layer and way out."""
     exported = base if pruned.module is job.model.module else _export(job, pruned.module)
-    float_graph = exported.graph
     samples = to_nhwc(_choose_calibration_samples(job))
-    int8_graph, int8_tflite = quantize_network(job, float_graph, samples)
+    int8_graph, int8_tflite = quantize_network(job, exported, samples)
     return Programs(
-        float_graph=float_graph,
+        float_graph=exported.graph,
         int8_graph=int8_graph,
-        float32_onnx=exported.model.SerializeToString(deterministic=True),
+        float32_onnx=exported.model,
         int8_onnx=write_qdq_onnx(int8_graph, job.model.input_shape).SerializeToString(deterministic=True),
-        float32_tflite=write_tflite(float_graph),
+        float32_tflite=write_tflite(exported.graph),
         int8_tflite=int8_tflite,
         calibration_nhwc=samples,
     )
 
 
 def _export(job: Job, module: fx.GraphModule | None) -> Exported:
-    if module is None:
-        model = onnx.load_model_from_string(job.model.onnx_bytes or b"")
-    else:
-        with job.progress.step("export to ONNX") as step:
-            model = export_onnx(module, job.model.input_shape)
-            step.advance()
-    graph = legalize(read_onnx(model, input_shape=job.model.input_shape))
+    content = (job.model.onnx_bytes or b"") if module is None else _export_module(job, module)
+    graph = legalize(read_onnx(onnx.load_model_from_string(content), input_shape=job.model.input_shape))
     violations = check_supported(graph, job.target)
     if violations:
         raise UnsupportedModelError("; ".join(violation.message for violation in violations))
-    return Exported(model, graph)
+    return Exported(content, graph)
+
+
+def _export_module(job: Job, module: fx.GraphModule) -> bytes:
+    """The module's ONNX file."""
+
+    def make() -> dict[str, bytes]:
+        with job.progress.step("export to ONNX") as step:
+            model = export_onnx(module, job.model.input_shape)
+            step.advance()
+        return {"model.onnx": model.SerializeToString(deterministic=True)}
+
+    inputs = {"module": digest_module(module), "input_shape": job.model.input_shape}
+    return job.cache.reuse("export", inputs, make)["model.onnx"]
 
 
 def _choose_calibration_samples(job: Job) -> np.ndarray:
@@ -109,15 +117,25 @@ def _choose_calibration_samples(job: Job) -> np.ndarray:
     return samples[chosen]
 
 
-def quantize_network(job: Job, float_graph: Graph, samples: np.ndarray) -> tuple[Graph, bytes]:
+def quantize_network(job: Job, exported: Exported, samples: np.ndarray) -> tuple[Graph, bytes]:
     """The int8 program and its TFLite file, by the converter that the settings name; samples: (N, H, W, C)."""
-    converter = job.settings.converter
+    converter, observer = job.settings.converter, job.settings.observer
+    inputs = {"model": exported.model, "samples": samples}
     if converter == "edgeprune":
-        ranges = calibrate(float_graph, samples, job.settings.observer, job.progress)
-        int8_graph = quantize_graph(float_graph, ranges)
+        found = job.cache.reuse_json(
+            "calibrate",
+            {**inputs, "observer": observer},
+            lambda: calibrate(exported.graph, samples, observer, job.progress),
+        )
+        int8_graph = quantize_graph(exported.graph, {name: (low, high) for name, (low, high) in found.items()})
         return int8_graph, write_tflite(int8_graph)
-    with job.progress.step(f"convert with {converter}") as step:
-        int8_tflite = CONVERTERS[converter](float_graph, samples)
-        step.advance()
+
+    def convert() -> dict[str, bytes]:
+        with job.progress.step(f"convert with {converter}") as step:
+            content = CONVERTERS[converter](exported.graph, samples)
+            step.advance()
+        return {"model.tflite": content}
+
+    int8_tflite = job.cache.reuse("convert", {**inputs, "converter": converter}, convert)["model.tflite"]
     # everything after this speaks of the file that was made, so its own scales are read back
     return read_tflite(int8_tflite), int8_tflite

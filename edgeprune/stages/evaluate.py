@@ -16,6 +16,7 @@ from edgeprune.layout import arrange_samples
 from edgeprune.measure import Profile, count_macs, count_parameters, profile_graph
 from edgeprune.metrics import score_predictions
 from edgeprune.prune import predict
+from edgeprune.prune.checkpoint import digest_module
 from edgeprune.report import Variant
 from edgeprune.report.mcnemar import pack_correct
 from edgeprune.stages.build import Programs
@@ -37,19 +38,24 @@ def evaluate_variants(
     samples, labels = job.data.x_test, job.data.y_test
     variants: dict[str, Variant] = {}
     compiled = _describe_programs(programs)
-    runs: list[tuple[str, Variant, Callable[[], np.ndarray]]] = []
+    runs: list[tuple[str, Variant, Callable[[], np.ndarray], object]] = []
     graphs = {"base": base_graph, "retrained": programs.float_graph}
     arranged = arrange_samples(samples, programs.input_shape)
     for key, (label, module) in pruned.variants.items():
-        runs.append((key, _describe_module(label, module, job, graphs.get(key)), partial(predict, module, samples)))
-    for key, (variant, executor) in compiled.items():
+        variant = _describe_module(label, module, job, graphs.get(key))
+        runs.append((key, variant, partial(predict, module, samples), digest_module(module)))
+    for key, (variant, executor, content) in compiled.items():
         batch = samples if isinstance(executor, OnnxExecutor) else arranged
-        runs.append((key, variant, partial(_first_output, executor, batch)))
+        runs.append((key, variant, partial(_first_output, executor, batch), content))
+    data = job.data.sha256
     with job.progress.step("test set", total=len(runs)) as step:
-        for key, variant, compute in runs:
-            variants[key] = _with_scores(variant, compute(), labels) if job.is_scored else variant
+        for key, variant, compute, source in runs:
+            if job.is_scored:
+                inputs = {"program": source, "executor": variant.executor, "data": data}
+                variant = _with_scores(variant, job.cache.reuse_array("outputs", inputs, compute), labels)
+            variants[key] = variant
             step.advance()
-    if firmware is not None and len(firmware.outputs):
+    if firmware is not None and firmware.is_run:
         variants["firmware"] = _score_firmware(job, programs, firmware, variants["int8"])
     if job.is_scored:
         variants["int8"] = replace(variants["int8"], test_sha256=_digest_samples(samples, labels))
@@ -66,15 +72,16 @@ def _digest_samples(samples: np.ndarray, labels: np.ndarray) -> str:
 
 def _score_firmware(job: Job, programs: Programs, firmware: FirmwareResult, int8: Variant) -> Variant:
     """The firmware's own outputs on the test samples that it has run."""
-    assert firmware.measurement is not None and firmware.measurement.run is not None  # noqa: PT018  it has outputs
+    measured = firmware.measured
+    assert measured is not None  # it has outputs
     count = len(firmware.outputs)
     variant = replace(
         int8,
         label="firmware",
         form="firmware",
-        executor=f"{firmware.measurement.core} in {firmware.measurement.run.emulator}",
-        file_bytes=firmware.measurement.flash_bytes,
-        peak_activation_bytes=firmware.firmware.arena_bytes,
+        executor=f"{measured['core']} in {measured['emulator']}",
+        file_bytes=measured["flash_bytes"],
+        peak_activation_bytes=firmware.section["arena_bytes"],
         note="" if count == len(job.data.x_test) else f"the first {count:,} of {len(job.data.x_test):,} test samples",
     )
     if not job.is_scored:
@@ -99,7 +106,7 @@ def _describe_module(label: str, module: fx.GraphModule, job: Job, graph: Graph 
     )
 
 
-def _describe_programs(programs: Programs) -> Mapping[str, tuple[Variant, Executor]]:
+def _describe_programs(programs: Programs) -> Mapping[str, tuple[Variant, Executor, bytes]]:
     integers = profile_graph(programs.int8_graph)
     floats = None if programs.float_graph is None else profile_graph(programs.float_graph)
     # 'int8' is what a microcontroller computes: the reference is TFLite Micro's arithmetic, which `verify` has proven
@@ -111,7 +118,7 @@ def _describe_programs(programs: Programs) -> Mapping[str, tuple[Variant, Execut
         "int8_onnxruntime": ("int8, QDQ", OnnxExecutor, programs.int8_onnx, integers),
     }
     return {
-        key: _describe(label, open_executor(content), content, profile)
+        key: (*_describe(label, open_executor(content), content, profile), content)
         for key, (label, open_executor, content, profile) in forms.items()
         if content is not None and profile is not None
     }

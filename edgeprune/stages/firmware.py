@@ -80,8 +80,8 @@ def make_firmware(job: Job, programs: Programs) -> FirmwareResult | None:
 def measure_base(job: Job, base: Exported | None, programs: Programs) -> Mapping[str, Any] | None:
     """The section of the firmware that the model would have been, as it was given: to compare with.
 
-    None where nothing was pruned, or where there is no firmware. A base that cannot be built is no fault of the compile:
-    the section then holds the reason alone.
+    None where nothing was pruned, or where there is no firmware. A base that cannot be built is no fault of the
+    compile: the section then holds the reason alone.
     """
     if not job.target.is_microcontroller or base is None or base.model == programs.float32_onnx:
         return None

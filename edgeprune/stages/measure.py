@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from edgeprune.graph import Graph
 from edgeprune.measure import LayerMacs, LayerProfile, Profile, count_macs, measure_host_latency, profile_graph
+from edgeprune.measure.host import name_cpu
 from edgeprune.report import METRIC_KINDS, CompileRecord, LayerRow, Metric
 from edgeprune.stages.build import Programs
 from edgeprune.stages.firmware import FirmwareResult
@@ -34,24 +36,29 @@ def measure_latencies(job: Job, programs: Programs, firmware: FirmwareResult | N
     made = {name: content for name, content in files.items() if content is not None}
     with job.progress.step("latency on this host", total=len(made)) as step:
         for name, content in made.items():
-            latency = measure_host_latency(name, content, job.data.x_test[0])
-            rows.append({**dataclasses.asdict(latency), "reason": f"{latency.runtime}, {latency.threads} thread"})
+            inputs = {"name": name, "model": content, "sample": job.data.x_test[0], "cpu": name_cpu()}
+            rows.append(job.cache.reuse_json("host-latency", inputs, partial(_time_on_host, name, content, job)))
             step.advance()
     return rows
 
 
+def _time_on_host(name: str, content: bytes, job: Job) -> dict[str, Any]:
+    latency = measure_host_latency(name, content, job.data.x_test[0])
+    return {**dataclasses.asdict(latency), "reason": f"{latency.runtime}, {latency.threads} thread"}
+
+
 def _describe_modelled_latency(job: Job, firmware: FirmwareResult) -> dict[str, Any]:
-    metric = _device_metrics(job, firmware)["latency"]
-    if metric.value is None or firmware.measurement is None:
+    metric, measured = _device_metrics(job, firmware)["latency"], firmware.measured
+    if metric.value is None or measured is None:
         return {"name": job.target.name, "method": "unavailable", "reason": metric.reason}
-    clock = f"{firmware.measurement.cycles:,} cycles at {(job.target.clock_hz or 0) / 1e6:g} MHz"
-    error = firmware.measurement.cycle_error
+    clock = f"{measured['cycles']:,} cycles at {(job.target.clock_hz or 0) / 1e6:g} MHz"
+    model = "cycle model {status}: {note}".format(**measured["cycle_model"])
     return {
         "name": job.target.name,
         "method": metric.method,
         "n": 1,
         **dict.fromkeys(("p50_us", "min_us"), metric.value),
-        "reason": f"{clock}, no flash wait states, not measured on silicon; cycle model {error.status}: {error.note}",
+        "reason": f"{clock}, no flash wait states, not measured on silicon; {model}",
     }
 
 
@@ -134,22 +141,22 @@ def collect_metrics(job: Job, record: CompileRecord, firmware: FirmwareResult | 
 
 def _device_metrics(job: Job, firmware: FirmwareResult) -> dict[str, Metric]:
     """What the firmware takes: sizes from the linked file, the rest from the emulated run."""
-    measurement = firmware.measurement
-    latency = None if measurement is None or measurement.latency_ms is None else 1000 * measurement.latency_ms
-    reasons = dict.fromkeys(("flash", "ram", "instructions", "cycles", "latency"), firmware.reason)
-    if measurement is not None and measurement.run is not None:
-        reasons["cycles"] = f"there is no cycle model for {measurement.core}"
+    measured = firmware.measured or {}
+    milliseconds = measured.get("latency_ms")
+    reasons = dict.fromkeys(("flash", "ram", "instructions", "cycles", "latency"), firmware.section["reason"])
+    if firmware.is_run:
+        reasons["cycles"] = f"there is no cycle model for {measured['core']}"
         reasons["latency"] = (
             reasons["cycles"]
-            if measurement.cycles is None
+            if measured["cycles"] is None
             else f"{job.target.name} states no clock; name a board of `edgeprune targets`, or a .toml with clock_hz"
         )
     figures: Mapping[str, tuple[float | None, str]] = {
-        "flash": (None if measurement is None else measurement.flash_bytes, "static"),
-        "ram": (None if measurement is None else measurement.ram_bytes, "emulated_instructions"),
-        "instructions": (None if measurement is None else measurement.instructions, "emulated_instructions"),
-        "cycles": (None if measurement is None else measurement.cycles, "modelled_cycles"),
-        "latency": (latency, "modelled_cycles"),
+        "flash": (measured.get("flash_bytes"), "static"),
+        "ram": (measured.get("ram_bytes"), "emulated_instructions"),
+        "instructions": (measured.get("instructions"), "emulated_instructions"),
+        "cycles": (measured.get("cycles"), "modelled_cycles"),
+        "latency": (None if milliseconds is None else 1000 * milliseconds, "modelled_cycles"),
     }
     return {
         name: Metric(name, value, method) if value is not None else Metric(name, None, None, reasons[name])

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from edgeprune.artifacts import Dataset, LoadedModel, Normalization, fit_normalization
+from edgeprune.cache import Cache, find_cache_folder
 from edgeprune.config import load_config_beside
 from edgeprune.disk import explain_write_error
 from edgeprune.errors import InputError, UnsupportedModelError
@@ -31,6 +32,7 @@ class Job:
     train_indices, validation_indices: into data.x_train; no validation samples where nothing watches them.
     training: the recipe of every training of this compile.
     is_scored: whether the model classifies this data, so that it has an accuracy.
+    cache: where results of earlier runs are found.
     checked_on, tested_on: what the samples of lockstep and end-to-end parity are called in the report.
     """
 
@@ -46,13 +48,9 @@ class Job:
     progress: Progress
     notes: list[str]
     is_scored: bool
+    cache: Cache
     checked_on: str = "calibration samples"
     tested_on: str = "test samples"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Where a training keeps its best state while it runs; gone once everything has been built."""
-        return self.output / "checkpoints"
 
     @property
     def example(self) -> torch.Tensor:
@@ -118,7 +116,13 @@ def prepare_job(settings: CompileSettings, progress: Progress) -> Job:
         progress=progress,
         notes=notes,
         is_scored=is_scored,
+        cache=open_cache(settings),
     )
+
+
+def open_cache(settings: CompileSettings) -> Cache:
+    """The cache that the settings name; one that keeps nothing where they forbid it."""
+    return Cache(find_cache_folder(settings.cache) if settings.use_cache else None)
 
 
 def choose_normalization(wanted: str | None, model: LoadedModel, raw: Dataset, notes: list[str]) -> Normalization:

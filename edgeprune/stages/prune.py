@@ -80,7 +80,7 @@ def make_bench(job: Job) -> Bench:
         factory=make_factory(job),
         trainer=find_trainer(job),
         progress=job.progress,
-        checkpoints=job.checkpoints,
+        checkpoints=job.cache.trainings,
     )
     if settings.accuracy_drop is None:
         return bench

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from torch import fx
 
 from edgeprune.disk import write_file_atomically
 from edgeprune.doctor import list_tool_versions
 from edgeprune.errors import ParityError
 from edgeprune.load import save_model
+from edgeprune.prune.checkpoint import digest_module
 from edgeprune.report import Artifact, Budget, CompileRecord, check_budgets, exit_code_of
 from edgeprune.settings import CompileSettings
 from edgeprune.stages.build import Programs
+from edgeprune.stages.firmware import ELF, FirmwareResult
 from edgeprune.stages.firmware import FOLDER as FIRMWARE_FOLDER
-from edgeprune.stages.firmware import FirmwareResult
 from edgeprune.stages.prepare import Job
 from edgeprune.stages.prune import PrunedModel
 from edgeprune.target import describe_target
@@ -60,6 +63,8 @@ def describe_settings(settings: CompileSettings) -> dict[str, Any]:
     values["data"] = None if settings.data is None else settings.data.rsplit("/", 1)[-1]
     values["output"] = None if settings.output is None else settings.output.name
     values["training"] = settings.recipe
+    for name in ("cache", "use_cache"):  # they change nothing in what comes out
+        del values[name]
     return values
 
 
@@ -67,24 +72,39 @@ def write_artifacts(
     record: CompileRecord, job: Job, pruned: PrunedModel, programs: Programs, firmware: FirmwareResult | None
 ) -> None:
     """Put every form of the model into the output folder and note size and digest of each."""
-    shutil.rmtree(job.checkpoints, ignore_errors=True)
-    files = {**programs.files, **({} if firmware is None else firmware.files)}
+    files = {**programs.files, **_list_firmware_files(firmware)}
+    if pruned.module is not None:
+        files[PRUNED_MODEL] = ("PyTorch (torch.export), pruned", _save_pruned(job, pruned.module))
     for name, (kind, content) in files.items():
         write_file_atomically(job.output / name, content)
         record.artifacts.append(describe_artifact(name, kind, content))
     for path in (job.output / FIRMWARE_FOLDER).glob("*"):
         if f"{FIRMWARE_FOLDER}/{path.name}" not in files:
             path.unlink()  # of an earlier firmware: it would be compiled with this one
-    if pruned.module is not None:
-        path = job.output / PRUNED_MODEL
-        save_model(
-            pruned.module,
-            job.example,
-            path,
-            normalization=job.normalization,
-            class_names=job.data.class_names,
-        )
-        record.artifacts.append(describe_artifact(PRUNED_MODEL, "PyTorch (torch.export), pruned", path.read_bytes()))
+
+
+def _list_firmware_files(firmware: FirmwareResult | None) -> dict[str, tuple[str, bytes]]:
+    kinds = {ELF: "firmware as it was run in the emulator (ELF)"}
+    files = {} if firmware is None else firmware.files
+    return {name: (kinds.get(name, "firmware"), content) for name, content in files.items()}
+
+
+def _save_pruned(job: Job, module: fx.GraphModule) -> bytes:
+    """The network as a file that `edgeprune compile` takes again."""
+
+    def make() -> dict[str, bytes]:
+        with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
+            path = Path(folder) / PRUNED_MODEL
+            save_model(module, job.example, path, normalization=job.normalization, class_names=job.data.class_names)
+            return {PRUNED_MODEL: path.read_bytes()}
+
+    inputs = {
+        "module": digest_module(module),
+        "input_shape": job.model.input_shape,
+        "normalization": dataclasses.asdict(job.normalization),
+        "class_names": job.data.class_names,
+    }
+    return job.cache.reuse("pruned-model", inputs, make)[PRUNED_MODEL]
 
 
 def describe_artifact(name: str, kind: str, content: bytes) -> Artifact:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 
 from edgeprune.artifacts import fit_normalization
+from edgeprune.cache import Cache, find_cache_folder
 from edgeprune.config import FILE_NAME
 from edgeprune.disk import write_file_atomically
 from edgeprune.load import load_dataset, raise_module, save_model, split_train
@@ -42,7 +42,6 @@ def train_reference_model(run: TrainingRun, progress: Progress) -> dict[str, Any
     chosen, held_back = np.arange(len(data.y_train)), np.array([], dtype=np.int64)
     if settings.early_stopping != "none":
         chosen, held_back = split_train(data.y_train, seed=run.seed)
-    checkpoints = run.output.with_suffix(".checkpoints")
     trained = train_model(
         module,
         data.x_train[chosen],
@@ -51,7 +50,7 @@ def train_reference_model(run: TrainingRun, progress: Progress) -> dict[str, Any
         x_val=data.x_train[held_back],
         y_val=data.y_train[held_back],
         progress=progress,
-        checkpoints=checkpoints,
+        checkpoints=Cache(find_cache_folder()).trainings,
         title=f"train {run.architecture}",
     )
     module = trained.module
@@ -63,7 +62,6 @@ def train_reference_model(run: TrainingRun, progress: Progress) -> dict[str, Any
         class_names=data.class_names,
         architecture=run.architecture,
     )
-    shutil.rmtree(checkpoints, ignore_errors=True)  # the model itself is there now
     write_config_beside(run)
     scores = score_predictions(data.y_test, predict(module, data.x_test))
     counts = count_parameters(module)

@@ -24,7 +24,9 @@ from edgeprune.parity import (
     count_affordable_samples,
     find_missing_kernels,
 )
+from edgeprune.prune.checkpoint import digest_module
 from edgeprune.quantize import measure_sqnr, write_qdq_op
+from edgeprune.report import to_plain
 from edgeprune.stages.build import Programs
 from edgeprune.stages.prepare import Job
 from edgeprune.stages.prune import PrunedModel
@@ -44,6 +46,24 @@ def verify_programs(
 
     Lockstep and noise are taken on calibration samples, end to end on test samples (their labels stay closed).
     """
+    most = min(len(job.data.x_test), END_TO_END_SAMPLES)
+    test_samples = job.data.x_test[: count_affordable_samples(programs.int8_graph, most, END_TO_END_MACS)]
+    inputs = {
+        "module": None if pruned.module is None else digest_module(pruned.module),
+        "files": {name: content for name, (_kind, content) in programs.files.items()},
+        "names": [op.name for op in programs.int8_graph.ops],
+        "calibration": programs.calibration_nhwc[:LOCKSTEP_SAMPLES],
+        "test": test_samples,
+        "words": (job.checked_on, job.tested_on, job.settings.converter),
+    }
+    found = job.cache.reuse_json("verify", inputs, lambda: to_plain(_verify(job, pruned, programs, test_samples)))
+    job.notes.extend(found["notes"])
+    return found["parity"], found["sqnr"]
+
+
+def _verify(job: Job, pruned: PrunedModel, programs: Programs, test_samples: np.ndarray) -> dict[str, Any]:
+    """Sections `parity` and `sqnr` of the report, and notes on what was not checked."""
+    notes: list[str] = []
     lockstep = compare_lockstep(
         programs.int8_graph,
         programs.calibration_nhwc[:LOCKSTEP_SAMPLES],
@@ -52,9 +72,7 @@ def verify_programs(
         executors=_list_executors(programs),
         progress=job.progress,
     )
-    most = min(len(job.data.x_test), END_TO_END_SAMPLES)
-    test_samples = job.data.x_test[: count_affordable_samples(programs.int8_graph, most, END_TO_END_MACS)]
-    end_to_end = _compare_whole_programs(job, programs, lockstep, test_samples)
+    end_to_end = _compare_whole_programs(job, programs, test_samples, notes)
     checks = [_check_executor(lockstep, executor, job.checked_on) for executor in EXECUTORS]
     checks += [_check_whole(row, job.tested_on) for row in end_to_end]
     floats = None
@@ -62,7 +80,7 @@ def verify_programs(
         floats = compare_float(pruned.module, programs.float32_onnx, test_samples)
         checks.insert(0, _check_float(floats))
     for executor, remedy in lockstep.unavailable:
-        job.notes.append(f"parity with {executor} was NOT checked: it is not installed ({remedy})")
+        notes.append(f"parity with {executor} was NOT checked: it is not installed ({remedy})")
     parity = {
         "passed": all(check["passed"] for check in checks if check is not None),
         "checks": [check for check in checks if check is not None],
@@ -72,15 +90,15 @@ def verify_programs(
         "end_to_end": end_to_end,
         "unavailable": [{"executor": name, "remedy": remedy} for name, remedy in lockstep.unavailable],
     }
-    return parity, measure_noise(job, programs)
+    return {"parity": parity, "sqnr": measure_noise(job, programs, notes), "notes": notes}
 
 
-def measure_noise(job: Job, programs: Programs) -> Sequence[Mapping[str, Any]]:
+def measure_noise(job: Job, programs: Programs, notes: list[str]) -> Sequence[Mapping[str, Any]]:
     """Signal to quantization noise of each layer on the lockstep samples, worst first."""
     if programs.float_graph is None:
         return ()
     if programs.int8_graph.inputs != programs.float_graph.inputs:
-        job.notes.append(
+        notes.append(
             f"no noise per layer: the tensors of the file that {job.settings.converter} wrote have other names"
         )
         return ()
@@ -89,13 +107,13 @@ def measure_noise(job: Job, programs: Programs) -> Sequence[Mapping[str, Any]]:
 
 
 def _compare_whole_programs(
-    job: Job, programs: Programs, lockstep: LockstepParity, samples: np.ndarray
+    job: Job, programs: Programs, samples: np.ndarray, notes: list[str]
 ) -> tuple[EndToEndParity, ...]:
     executors = _list_executors(programs)
     for executor in executors:
         missing = find_missing_kernels(programs.int8_graph, executor)
         if missing:
-            job.notes.append(f"{executor} has no kernel for {', '.join(missing)}; it cannot run this model whole")
+            notes.append(f"{executor} has no kernel for {', '.join(missing)}; it cannot run this model whole")
     return compare_end_to_end(
         programs.int8_graph,
         arrange_samples(samples, programs.input_shape),
