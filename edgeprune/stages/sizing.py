@@ -2,8 +2,7 @@
 
     graph = quantize_for_sizing(module, input_shape, samples)
     built = measure_sizing(graph, target, samples)               # compiler and emulator: a second or so
-    guess = predict_sizing(narrower, target, anchor=built)       # neither: some hundredths of a second, and the search
-                                                                 # of the memory mode
+    guess = predict_sizing(narrower, target, anchor=built)       # neither: a tenth of a second
 
 A prediction is made of what is known exactly (constants, the arena) and of what is modelled: code bytes, instructions,
 stack. With an anchor, a build of a similar program for the same core, the modelled parts are the anchor's, moved by
@@ -33,11 +32,19 @@ from edgeprune.measure.cortex_m import FirmwareMeasurement, measure_firmware
 from edgeprune.quantize import calibrate, quantize_graph
 from edgeprune.reference import quantize_values
 from edgeprune.stages.sizing_model import Anchor, LayerCost, predict_code, predict_costs, predict_stack
+from edgeprune.stages.sizing_search import search_alike
 from edgeprune.target import Target
 
 # not one of the methods of report.json: a prediction never stands in a report
 PREDICTED = "predicted"
 FIGURES = ("flash_bytes", "ram_bytes", "instructions", "cycles", "latency_us")
+MEASURED: Mapping[str, str] = {
+    "flash_bytes": "static",
+    "ram_bytes": "emulated_instructions",
+    "instructions": "emulated_instructions",
+    "cycles": "modelled_cycles",
+    "latency_us": "modelled_cycles",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,13 +111,17 @@ class Scheduled:
         return sum(item.constant_bytes for item in self.schedule.lowered.values())
 
 
-def schedule_program(graph: Graph, target: Target, memory: str = "auto") -> Scheduled:
+def schedule_program(graph: Graph, target: Target, memory: str = "auto", like: Schedule | None = None) -> Scheduled:
     """Kernels and memory of an int8 program, as `generate_firmware` chooses them.
 
+    like: of a similar program, such as the same net at another width: what it streams is tried here too, and the long
+    search for what to stream is left out (`sizing_search`).
     Raises UnsupportedModelError where an op has no kernel.
     """
     program = make_program(stand_up(remove_dead_channels(graph)[0]))
-    schedule = make_schedule(Scheduler(program, target), memory)
+    scheduler = Scheduler(program, target)
+    schedule = None if like is None else search_alike(scheduler, memory, like)
+    schedule = schedule or make_schedule(scheduler, memory)
     layers = tuple(
         LayerCost(step.name, schedule.lowered[step.name].kernel, schedule.lowered[step.name].cycles)
         for step in program.steps
@@ -122,25 +133,33 @@ def predict_sizing(graph: Graph, target: Target, *, memory: str = "auto", anchor
     """What a program will take, from generated code alone: no compiler, no emulator.
 
     anchor: a measured sizing of a similar program (the same net at another width) for the same core and memory mode.
+    Without one the search for what to stream may take some seconds, and figures are coarser.
     Raises UnsupportedModelError where an op has no kernel.
     """
-    return predict_scheduled(schedule_program(graph, target, memory), target, anchor)
+    like = None if anchor is None or anchor.anchor is None else anchor.anchor.schedule
+    return predict_scheduled(schedule_program(graph, target, memory, like), target, anchor)
 
 
-def predict_scheduled(scheduled: Scheduled, target: Target, anchor: Sizing | None = None) -> Sizing:
-    """As `predict_sizing`, of a program that has been scheduled."""
+def predict_scheduled(
+    scheduled: Scheduled, target: Target, anchor: Sizing | None = None, flash_bytes: int | None = None
+) -> Sizing:
+    """As `predict_sizing`, of a scheduled program. flash_bytes: of its linked file, where it was built."""
     known = None if anchor is None else anchor.anchor
-    code = predict_code(scheduled.schedule, target, known)
     costs = predict_costs(scheduled.schedule, scheduled.layers, target, known)
     buffers = scheduled.schedule.arena.byte_count + scheduled.input_bytes + scheduled.output_bytes
+    methods = dict.fromkeys(FIGURES, PREDICTED)
+    if flash_bytes is None:
+        flash_bytes = predict_code(scheduled.schedule, target, known).flash_bytes
+    else:
+        methods["flash_bytes"] = "static"
     return _make_sizing(
         scheduled,
         target,
-        flash_bytes=code.flash_bytes,
+        flash_bytes=flash_bytes,
         ram_bytes=buffers + predict_stack(target, known),
         instructions=costs.instructions,
         cycles=costs.cycles,
-        methods=dict.fromkeys(FIGURES, PREDICTED),
+        methods=methods,
     )
 
 
@@ -159,27 +178,23 @@ def measure_sizing(
     values by a few in a thousand). A missing compiler or emulator is no error: figures are None then, with the reason.
     Raises UnsupportedModelError where an op has no kernel, EdgepruneError where the firmware misbehaves.
     """
-    return measure_scheduled(schedule_program(graph, target, memory), target, graph, samples, toolchain, emulator)
+    sample = None if samples is None else quantize_sample(graph, samples)
+    return measure_scheduled(schedule_program(graph, target, memory), target, sample, toolchain, emulator)
 
 
 def measure_scheduled(
     scheduled: Scheduled,
     target: Target,
-    graph: Graph,
-    samples: np.ndarray | None = None,
+    sample: np.ndarray | None = None,
     toolchain: str = "zig",
     emulator: str = "auto",
 ) -> Sizing:
-    """As `measure_sizing`, of a program that has been scheduled."""
-    files = {**assemble_files(scheduled.schedule, ""), "model.h": _make_header(scheduled)}
+    """As `measure_sizing`, of a scheduled program; sample: int8 (1, bytes), as `quantize_sample` has it."""
+    sample = np.zeros((1, scheduled.input_bytes), np.int8) if sample is None else sample
+    names = [LAYER_PREFIX + layer.name for layer in scheduled.layers]
     try:
         measurement = measure_firmware(
-            files,
-            target,
-            _quantize_sample(graph, samples),
-            layers=[LAYER_PREFIX + layer.name for layer in scheduled.layers],
-            toolchain=toolchain,
-            emulator=emulator,
+            list_files(scheduled), target, sample, layers=names, toolchain=toolchain, emulator=emulator
         )
     except (InputError, MeasurementUnavailableError) as error:  # no compiler, or no package for it
         return _make_sizing(scheduled, target, reason=str(error))
@@ -190,16 +205,27 @@ def measure_scheduled(
         ram_bytes=measurement.ram_bytes,
         instructions=measurement.instructions,
         cycles=measurement.cycles,
-        methods={
-            "flash_bytes": "static",
-            "ram_bytes": "emulated_instructions",
-            "instructions": "emulated_instructions",
-            "cycles": "modelled_cycles",
-            "latency_us": "modelled_cycles",
-        },
+        methods=MEASURED,
         anchor=_make_anchor(scheduled, measurement),
         reason=measurement.unavailable,
     )
+
+
+def quantize_sample(graph: Graph, samples: np.ndarray) -> np.ndarray:
+    """The first of samples (N, C, ...) as the firmware takes it: int8 (1, bytes)."""
+    tensor = graph.tensors[graph.inputs[0]]
+    assert tensor.quant is not None  # an int8 program
+    return quantize_values(arrange_samples(samples[:1], tensor.shape), tensor.quant).reshape(1, -1)
+
+
+def list_files(scheduled: Scheduled) -> dict[str, str]:
+    """The firmware's sources, with a header that has what the emulation rig needs; the rest of it takes no memory."""
+    arena_bytes = scheduled.schedule.arena.byte_count
+    sizes = {"INPUT": scheduled.input_bytes, "OUTPUT": scheduled.output_bytes, "ARENA": arena_bytes}
+    defines = "".join(f"#define EDGEPRUNE_MODEL_{name}_BYTES {value}\n" for name, value in sizes.items())
+    declaration = "int edgeprune_model_run(const int8_t *input, int8_t *output, void *arena);\n"
+    header = f"#ifndef MODEL_H\n#define MODEL_H\n#include <stdint.h>\n{defines}{declaration}#endif\n"
+    return {**assemble_files(scheduled.schedule, ""), "model.h": header}
 
 
 def _make_sizing(
@@ -257,38 +283,21 @@ def _make_anchor(scheduled: Scheduled, measurement: FirmwareMeasurement) -> Anch
     )
 
 
-def _quantize_sample(graph: Graph, samples: np.ndarray | None) -> np.ndarray:
-    """One sample as the firmware takes it, int8 (1, bytes)."""
-    tensor = graph.tensors[graph.inputs[0]]
-    assert tensor.quant is not None  # an int8 program
-    if samples is None:
-        return np.zeros((1, tensor.element_count), np.int8)
-    return quantize_values(arrange_samples(samples[:1], tensor.shape), tensor.quant).reshape(1, -1)
-
-
-def _make_header(scheduled: Scheduled) -> str:
-    """All of model.h that the emulation rig needs; what is left out takes no memory."""
-    sizes = {
-        "INPUT": scheduled.input_bytes,
-        "OUTPUT": scheduled.output_bytes,
-        "ARENA": scheduled.schedule.arena.byte_count,
-    }
-    defines = "".join(f"#define EDGEPRUNE_MODEL_{name}_BYTES {value}\n" for name, value in sizes.items())
-    declaration = "int edgeprune_model_run(const int8_t *input, int8_t *output, void *arena);\n"
-    return f"#ifndef MODEL_H\n#define MODEL_H\n#include <stdint.h>\n{defines}{declaration}#endif\n"
-
-
 __all__ = [
+    "FIGURES",
+    "MEASURED",
     "PREDICTED",
     "Scheduled",
     "Sizing",
     "export_float_graph",
+    "list_files",
     "measure_scheduled",
     "measure_sizing",
     "predict_scheduled",
     "predict_sizing",
     "quantize_float_graph",
     "quantize_for_sizing",
+    "quantize_sample",
     "require_supported",
     "schedule_program",
 ]
