@@ -46,6 +46,7 @@ class Metric(_Section):
 class Budget(_Section):
     name: str
     limit: Figure
+    state: Literal["met", "missed", "unavailable"]
 
 
 class Variant(_Section):
@@ -121,5 +122,6 @@ class Report(_Section):
     budgets: list[Budget]
     tools: dict[str, str]
     notes: list[str]
-    exit_code: Count
+    exit_code: Annotated[int, Field(ge=0, le=7)]
     outcome: str
+    baseline: dict[str, Any] = {}

@@ -15,7 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeprune.errors import InputError, ParityError, combine_exit_codes
+from edgeprune.errors import (
+    BudgetMissedError,
+    InputError,
+    MeasurementUnavailableError,
+    ParityError,
+    combine_exit_codes,
+)
 from edgeprune.report.budget import (
     METRIC_KINDS,
     Budget,
@@ -80,7 +86,8 @@ def hold_report(
 ) -> GateResult:
     """Hold a report against budgets, its own parity checks and, if there is one, a baseline.
 
-    The budgets that the report was compiled with hold too; one of the same name in `budgets` replaces it.
+    The budgets that the report was compiled with hold too; one of the same name in `budgets` replaces it. A compile
+    that failed for another reason than its budgets, or a baseline that is replaced here, fails the gate as well.
     Raises InputError where there is nothing to hold the report against, and as `compare_with_baseline` does.
     """
     recorded = {item["name"]: Budget(item["name"], item["limit"]) for item in document["budgets"]}
@@ -95,7 +102,24 @@ def hold_report(
     missing = {name: Metric(name, None, None, "the report has no such figure") for name in merged}
     checked = check_budgets(tuple(merged.values()), {**missing, **metrics})
     compared = None if baseline is None else _compare(document, baseline, tolerances or {})
-    return _finish(document, checked, compared, with_parity=True)
+    result = _finish(document, checked, compared, with_parity=True)
+    if _is_left_unsaid(document, result, has_baseline=baseline is not None):
+        code = combine_exit_codes([result.exit_code, document["exit_code"]])
+        outcome = f"The compile itself ended with exit code {document['exit_code']}: {document['outcome']}"
+        return dataclasses.replace(result, exit_code=code, outcome=outcome)
+    return result
+
+
+def _is_left_unsaid(document: Document, result: GateResult, *, has_baseline: bool) -> bool:
+    """Whether the report's own exit code stands for something that this gate has not judged anew."""
+    code = document["exit_code"]
+    if code in (0, ParityError.exit_code, result.exit_code):
+        return False
+    states = {item["state"] for item in document["budgets"]}
+    failures = {"unavailable": MeasurementUnavailableError.exit_code, "missed": BudgetMissedError.exit_code}
+    by_budgets = combine_exit_codes(failures.get(state, 0) for state in states) == code
+    by_baseline = has_baseline and document.get("baseline", {}).get("exit_code") == code
+    return not (by_budgets or by_baseline)
 
 
 def add_baseline(document: Document, result: GateResult) -> dict[str, Any]:

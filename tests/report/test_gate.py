@@ -153,6 +153,22 @@ def test_budgets_of_the_compile_hold_until_they_are_replaced() -> None:
     assert hold_report(report, parse_budgets("flash=1M")).exit_code == 0
 
 
+@pytest.mark.parametrize("exit_code", [3, 4, 6])
+def test_a_compile_that_failed_for_another_reason_fails_the_gate(exit_code: int) -> None:
+    report = make_report(exit_code=exit_code, outcome="Nothing fits")
+    result = hold_report(report, parse_budgets("flash=1M"))
+    assert result.exit_code == exit_code
+    assert result.outcome == f"The compile itself ended with exit code {exit_code}: Nothing fits"
+
+
+@pytest.mark.parametrize(("with_baseline", "exit_code"), [(True, 0), (False, 4)])
+def test_an_earlier_regression_stands_until_another_baseline_is_given(with_baseline: bool, exit_code: int) -> None:
+    report = make_report({"flash": 12_001})
+    report = add_baseline(report, compare_with_baseline(report, make_report()))
+    released = make_report({"flash": 12_500})
+    assert hold_report(report, parse_budgets("ram=1M"), released if with_baseline else None).exit_code == exit_code
+
+
 def test_a_budget_on_a_missing_figure_is_unavailable() -> None:
     report = make_report()
     del report["metrics"]["cycles"]
