@@ -64,7 +64,7 @@ def draw_schedule(pruning: Mapping[str, Any]) -> Figure | None:
         traces.append(_draw_limit(limit, min(numbers), max(numbers)))
     below = "weights left, %" if by_weights else "parameters"
     axis = {"dtick": max(1, len(numbers) // 15)}
-    return _make_two_panels(traces, "step", f"validation {metric}, %", below, axis)
+    return _make_two_panels(traces, "step", f"validation {metric}, %", below, axis, "Steps of the schedule")
 
 
 def draw_information_flow(pruning: Mapping[str, Any]) -> Figure | None:
@@ -88,7 +88,8 @@ def draw_information_flow(pruning: Mapping[str, Any]) -> Figure | None:
     if epsilon is not None:
         traces.append(_draw_level("epsilon", 1, done, epsilon))
     y_title = "‖Φ − Φ*‖ / ‖Φ*‖"
-    return make_figure(traces, "epochs of retraining", y_title, height=340, yaxis={"rangemode": "tozero"})
+    title = "Change of the information flow"
+    return make_figure(traces, "epochs of retraining", y_title, height=340, yaxis={"rangemode": "tozero"}, title=title)
 
 
 def draw_search(pruning: Mapping[str, Any]) -> Figure | None:
@@ -107,7 +108,8 @@ def draw_search(pruning: Mapping[str, Any]) -> Figure | None:
     traces = [*(trace for trace in traces if trace["x"]), _draw_limit(search, low, high)]
     is_wide = low > 0 and high / low >= WIDE_RANGE
     axis = {"type": "log", "dtick": 1, "exponentformat": "power"} if is_wide else {}
-    return make_figure(traces, f"strength, {search['option']}", f"validation {metric}, %", height=340, xaxis=axis)
+    titles = f"strength, {search['option']}", f"validation {metric}, %"
+    return make_figure(traces, *titles, height=340, xaxis=axis, title="Search for the strongest pruning")
 
 
 def draw_rank_history(pruning: Mapping[str, Any]) -> Figure | None:
@@ -123,7 +125,7 @@ def draw_rank_history(pruning: Mapping[str, Any]) -> Figure | None:
     for trace in traces:
         trace["mode"] = "lines"
         trace["line"]["shape"] = "hv"  # a rank holds until it is cut
-    figure = _make_two_panels(traces, "epoch", "parameters", "MACs", {})
+    figure = _make_two_panels(traces, "epoch", "parameters", "MACs", {}, "Ranks over the training")
     figure["layout"]["yaxis"]["rangemode"] = "tozero"
     return figure
 
@@ -145,7 +147,7 @@ def draw_ranks(pruning: Mapping[str, Any]) -> Figure | None:
         }
         for label, key, color in (("first", "full_rank", BEFORE_COLOR), ("last", "rank", AFTER_COLOR))
     ]
-    return make_figure(traces, "", "rank", height=340)
+    return make_figure(traces, "", "rank", height=340, title="Rank of each layer")
 
 
 def draw_efficiency(pruning: Mapping[str, Any]) -> Figure | None:
@@ -165,7 +167,8 @@ def draw_efficiency(pruning: Mapping[str, Any]) -> Figure | None:
         }
         for index, (name, rows) in enumerate(forms.items())
     ]
-    return make_figure(traces, "", "efficiency score", height=340, yaxis={"rangemode": "tozero"})
+    title = "Efficiency of each layer's channels"
+    return make_figure(traces, "", "efficiency score", height=340, yaxis={"rangemode": "tozero"}, title=title)
 
 
 def draw_heat_map(heat_map: Mapping[str, Any]) -> Figure | None:
@@ -212,7 +215,8 @@ def draw_heat_map(heat_map: Mapping[str, Any]) -> Figure | None:
                 "showarrow": False,
             }
         )
-    figure = make_figure(traces, "", "", height=360)
+    title = f"Activations of {heat_map.get('layer', heat_map['tensor'])}, training sample {heat_map['sample']}"
+    figure = make_figure(traces, "", "", height=360, title=title)
     figure["layout"].update(axes)
     figure["layout"]["yaxis"]["title"] = {"text": f"channel (training sample {heat_map['sample']})"}
     figure["layout"]["annotations"] = titles
@@ -263,10 +267,10 @@ def _draw_level(name: str, low: float, high: float, value: float) -> dict[str, A
 
 
 def _make_two_panels(
-    traces: list[dict[str, Any]], x_title: str, above: str, below: str, xaxis: Mapping[str, Any]
+    traces: list[dict[str, Any]], x_title: str, above: str, below: str, xaxis: Mapping[str, Any], title: str
 ) -> Figure:
     """Two panels, one above the other, over one x axis; traces of the lower one name the axis y2."""
-    figure = make_figure(traces, x_title, above, height=460, xaxis=xaxis, yaxis={"domain": [0.54, 1]})
+    figure = make_figure(traces, x_title, above, height=460, xaxis=xaxis, yaxis={"domain": [0.54, 1]}, title=title)
     figure["layout"]["yaxis2"] = {
         "title": {"text": below},
         "domain": [0, 0.46],

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
-import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -137,17 +135,15 @@ def test_trainings_and_redundancy_leave_unknown_figures_empty() -> None:
 
 def test_figures_are_plain_json_and_have_their_place_in_the_page() -> None:
     document = make_full_document()
+    figures = json.loads(json.dumps(draw_pruning_figures(document), allow_nan=False))
+    assert list(figures) == FIGURES
     page = render_html(document)
-    found = re.search(r'id="figures">(.*?)</script>', page, re.DOTALL)
-    assert found is not None
-    figures = json.loads(found.group(1), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-    assert [name for name in figures if name in FIGURES] == FIGURES
     for name in FIGURES:
         assert f'id="{name}"' in page
         for trace in figures[name]["data"]:
             columns = [trace[key] for key in ("x", "y") if key in trace]
             assert len({len(column) for column in columns}) <= 1, name
-    assert "5900" not in page[page.index("<pre>") : page.index("</pre>")]  # what tables show is not shown again
+    assert "5900" not in page[page.index("<pre") : page.index("</pre>")]  # what tables show is not shown again
 
 
 def test_pictures_show_the_limit_the_epsilon_and_the_ends_of_steps() -> None:
@@ -177,7 +173,7 @@ def test_heat_maps_share_one_scale_and_count_in_channels_of_the_model() -> None:
 def test_markdown_has_the_tables() -> None:
     text = render_markdown(make_full_document())
     for table in list_pruning_tables(make_full_document()):
-        assert f"## {table.caption}" in text
+        assert f"<summary>{html.escape(table.caption)}</summary>" in text
 
 
 def make_redundancy_document() -> dict[str, Any]:
@@ -201,32 +197,3 @@ def test_the_page_of_an_analysis_repeats_to_the_byte(tmp_path: Path) -> None:
     assert content.count(b'class="figure"') == 2
     assert json.loads((tmp_path / "redundancy.json").read_text()) == make_redundancy_document()
     assert write_redundancy(make_redundancy_document(), tmp_path).read_bytes() == content
-
-
-@pytest.fixture
-def browser() -> str:
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no chromium here")
-    return program
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["report", "redundancy"])
-def test_a_browser_draws_every_figure_without_an_error(browser: str, name: str, tmp_path: Path) -> None:
-    document = make_redundancy_document() if name == "redundancy" else None
-    page = tmp_path / "page.html"
-    if document is None:
-        page.write_text(render_html(make_full_document()), encoding="utf-8")
-    else:
-        page = write_redundancy(document, tmp_path)
-    switches = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=15000", "--enable-logging=stderr"]
-    profile = f"--user-data-dir={tmp_path / 'profile'}"
-    command = [browser, *switches, profile, "--dump-dom", page.as_uri()]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert "CONSOLE" not in result.stderr
-    places = re.findall(r'<div class="figure[^"]*" id="([^"]+)"', result.stdout)
-    assert places
-    for place in places:
-        drawn = result.stdout.index(f'id="{place}"')
-        assert "main-svg" in result.stdout[drawn : drawn + 2000], place
