@@ -1,0 +1,247 @@
+"""Linux programs of the model for a Cortex-A: generated, built for 64 and 32 bits, proven in QEMU on the test samples.
+
+The C is the portable C of the firmware generator, so its results are the reference's to the bit. Nothing here is a
+time: QEMU's speed says nothing of a device's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgeprune.codegen import Firmware, generate_firmware
+from edgeprune.errors import InputError, MeasurementUnavailableError, UnsupportedModelError
+from edgeprune.layout import arrange_samples
+from edgeprune.measure.linux import (
+    ARM_ARCHITECTURES,
+    Executable,
+    ExecutableSizes,
+    build_executable,
+    choose_core,
+    find_qemu_user,
+    measure_executable,
+    read_bench,
+    run_in_qemu,
+)
+from edgeprune.parity import count_affordable_samples
+from edgeprune.reference import run_graph
+from edgeprune.reference.values import quantize_values
+from edgeprune.report import CompileRecord
+from edgeprune.stages.build import Programs
+from edgeprune.stages.firmware import EMULATED_MACS
+from edgeprune.stages.linux_readme import render_linux_readme
+from edgeprune.stages.prepare import Job
+
+FAMILY = "cortex-a"
+FOLDER = "linux"
+GOLDEN_SAMPLES = 2
+# what Linux can use of the generated folder besides the compiled files; the build files there are a Cortex-M's
+_COMPANIONS = ("model_normalize.c", "model_selftest.c")
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A program run in QEMU. emulator: name and version. core: what it played. different: output values, of all."""
+
+    emulator: str
+    core: str
+    samples: int
+    different: int
+
+
+@dataclass(frozen=True)
+class LinuxProgram:
+    """A built program and what was seen of it; proof: None where it was not run, for the `reason`."""
+
+    executable: Executable
+    sizes: ExecutableSizes
+    proof: Proof | None
+    reason: str = ""
+
+    @property
+    def path(self) -> str:
+        """In the output folder."""
+        return f"{FOLDER}/bench_{self.executable.architecture}"
+
+
+@dataclass(frozen=True, eq=False)
+class LinuxResult:
+    """The generated C, and its programs: none where they could not be built, for the `reason`.
+
+    firmware: None where the model has no C. memory: the mode it was generated in.
+    expected: int8 (n, output bytes), the reference's, of the first n test samples.
+    outputs: the same by the 64-bit program; n = 0 where it was not run.
+    """
+
+    firmware: Firmware | None
+    programs: tuple[LinuxProgram, ...]
+    expected: np.ndarray
+    outputs: np.ndarray
+    reason: str = ""
+
+    @property
+    def executables(self) -> dict[str, Executable]:
+        """Architecture -> program, to be run on a device."""
+        return {program.executable.architecture: program.executable for program in self.programs}
+
+    @property
+    def files(self) -> dict[str, tuple[str, bytes]]:
+        """Path in the output folder -> (what it is, content)."""
+        if self.firmware is None:
+            return {}
+        texts = {**self.firmware.compiled_files, **{name: self.firmware.files[name] for name in _COMPANIONS}}
+        texts["bench.c"] = read_bench()
+        files = {
+            f"{FOLDER}/src/{name}": ("C source of the Linux program", text.encode())
+            for name, text in sorted(texts.items())
+        }
+        files[f"{FOLDER}/README.md"] = ("how to run the Linux program", render_linux_readme(self).encode())
+        for program in self.programs:
+            kind = f"static Linux program, {program.executable.architecture} (ELF)"
+            files[program.path] = (kind, program.executable.content)
+        return files
+
+    @property
+    def section(self) -> Mapping[str, Any]:
+        """The report's section on the programs; memory in bytes, by the ELF file (method `static`)."""
+        firmware = self.firmware
+        return {
+            "method": "static",
+            "reason": self.reason,
+            "mode": None if firmware is None else firmware.mode,
+            "arena_bytes": None if firmware is None else firmware.arena_bytes,
+            "constant_bytes": None if firmware is None else firmware.constant_bytes,
+            "layers": [] if firmware is None else [dataclasses.asdict(layer) for layer in firmware.layers],
+            "programs": [_describe_program(program) for program in self.programs],
+        }
+
+
+def make_executables(job: Job, programs: Programs) -> LinuxResult | None:
+    """Generate, build and prove the Linux programs; None for a target that is no Cortex-A.
+
+    A model without C, a missing compiler or QEMU are no faults of the compile: ONNX Runtime and LiteRT run the model's
+    other forms. They are the result's reasons, and notes.
+    """
+    if job.target.family != FAMILY:
+        return None
+    samples = _quantize_samples(job, programs)
+    with job.progress.step("Linux programs", total=1 + 2 * len(ARM_ARCHITECTURES)) as step:
+        try:
+            firmware = _generate(job, programs, samples)
+        except UnsupportedModelError as error:
+            return _give_up(job, None, f"the model has no portable C: {error}")
+        step.advance()
+        try:
+            executables = []
+            for architecture in ARM_ARCHITECTURES:
+                executables.append(build_executable(firmware.compiled_files, architecture, target=job.target))
+                step.advance()
+        except (InputError, MeasurementUnavailableError) as error:  # no compiler
+            return _give_up(job, firmware, str(error))
+        expected = _run_reference(programs, samples)
+        built, outputs = [], expected[:0]
+        for executable in executables:
+            program, found = _prove(executable, samples.reshape(len(samples), -1), expected)
+            built.append(program)
+            outputs = found if executable.architecture == "aarch64" else outputs
+            if program.reason:
+                job.notes.append(f"{program.path} was built but NOT run: {program.reason}")
+            step.advance()
+    return LinuxResult(firmware, tuple(built), expected, outputs)
+
+
+def _generate(job: Job, programs: Programs, samples: np.ndarray) -> Firmware:
+    return generate_firmware(
+        programs.int8_graph,
+        job.target,
+        memory=job.settings.memory,
+        portable=True,
+        normalization=job.normalization,
+        class_names=job.data.class_names if job.is_scored else (),
+        golden_inputs=samples[:GOLDEN_SAMPLES],
+    )
+
+
+def _give_up(job: Job, firmware: Firmware | None, reason: str) -> LinuxResult:
+    job.notes.append(f"NO Linux program was built: {reason}")
+    nothing = np.zeros((0, 0), np.int8)
+    return LinuxResult(firmware, (), nothing, nothing, reason)
+
+
+def _prove(executable: Executable, samples: np.ndarray, expected: np.ndarray) -> tuple[LinuxProgram, np.ndarray]:
+    """Run a program on all samples (n, bytes) and hold its outputs against the reference's; the outputs, too."""
+    sizes = measure_executable(executable.content)
+    try:
+        outputs = run_in_qemu(executable, samples)
+    except MeasurementUnavailableError as error:
+        return LinuxProgram(executable, sizes, None, str(error)), expected[:0]
+    emulator = find_qemu_user(executable.architecture).version
+    different = int((outputs != expected).sum()) if outputs.shape == expected.shape else expected.size
+    return LinuxProgram(executable, sizes, Proof(emulator, choose_core(executable), len(samples), different)), outputs
+
+
+def _quantize_samples(job: Job, programs: Programs) -> np.ndarray:
+    """The first test samples as the programs take them, int8 (n, H, W, C): what QEMU runs in ten seconds or so."""
+    graph = programs.int8_graph
+    count = count_affordable_samples(graph, len(job.data.x_test), EMULATED_MACS)
+    quant = graph.tensors[graph.inputs[0]].quant
+    assert quant is not None  # an int8 program
+    return quantize_values(arrange_samples(job.data.x_test[:count], programs.input_shape), quant)
+
+
+def _run_reference(programs: Programs, samples: np.ndarray) -> np.ndarray:
+    graph = programs.int8_graph
+    results = run_graph(graph, samples)
+    return np.concatenate([results[name].reshape(len(samples), -1) for name in dict.fromkeys(graph.outputs)], axis=1)
+
+
+def check_executables(result: LinuxResult, samples: str) -> list[dict[str, Any]]:
+    """Rows of the parity table, one for each program that was run. samples: what the inputs are called."""
+    return [
+        {
+            "name": f"Linux program, {program.executable.architecture} "
+            f"({program.proof.emulator} -cpu {program.proof.core})",
+            "what": f"{program.proof.samples} {samples}",
+            "difference": "0 LSB"
+            if program.proof.different == 0
+            else f"{program.proof.different:,} output values differ",
+            "limit": "0 LSB",
+            "passed": program.proof.different == 0,
+        }
+        for program in result.programs
+        if program.proof is not None
+    ]
+
+
+def record_executables(record: CompileRecord, job: Job, result: LinuxResult | None) -> None:
+    """Note among the parity checks what the programs computed."""
+    if result is None:
+        return
+    checks = check_executables(result, job.tested_on)
+    passed = bool(record.parity["passed"] and all(check["passed"] for check in checks))
+    record.parity = {**record.parity, "passed": passed, "checks": [*record.parity["checks"], *checks]}
+
+
+def _describe_program(program: LinuxProgram) -> dict[str, Any]:
+    executable, sizes = program.executable, program.sizes
+    return {
+        "path": program.path,
+        "architecture": executable.architecture,
+        "bytes": sizes.file,
+        "sha256": hashlib.sha256(executable.content).hexdigest(),
+        "text": sizes.text,
+        "rodata": sizes.rodata,
+        "data": sizes.data,
+        "bss": sizes.bss,
+        "ram_bytes": sizes.ram_bytes,
+        "toolchain": executable.toolchain,
+        "flags": list(executable.flags),
+        "requires": list(executable.requires),
+        "proof": None if program.proof is None else dataclasses.asdict(program.proof),
+        "reason": program.reason,
+    }
