@@ -63,13 +63,14 @@ class CacheEntry:
 class Cache:
     """Results by content; `folder` None: nothing is kept and nothing is found.
 
-    hits, misses: how many results were found and made in this run. problem: why something could not be kept.
+    found, made: the stages whose results were there, and those that were computed, in order.
+    problem: why something could not be kept.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
-        self.hits = 0
-        self.misses = 0
+        self.found: list[str] = []
+        self.made: list[str] = []
         self.problem = ""
 
     @property
@@ -93,11 +94,11 @@ class Cache:
         if self.folder is None:
             return make()
         entry = self.folder / OBJECTS / f"{stage}-{make_key(stage, inputs)[:32]}"
-        found = read_entry(entry)
-        if found is not None:
-            self.hits += 1
-            return found
-        self.misses += 1
+        kept = read_entry(entry)
+        if kept is not None:
+            self.found.append(stage)
+            return kept
+        self.made.append(stage)
         files = dict(make())
         if keeps(files):
             self._store(entry, stage, files)

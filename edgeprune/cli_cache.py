@@ -45,7 +45,7 @@ def list_command(folder: FolderOption = None, as_json: JsonFlag = False) -> None
 
     now = time.time()
     table = Table(
-        f"{where}: {len(entries)} results, {sum(entry.bytes for entry in entries):,} bytes",
+        f"{where}: {len(entries)} kept, {sum(entry.bytes for entry in entries):,} bytes",
         ("what", "name", "bytes", "last used"),
         tuple((entry.kind, entry.name, f"{entry.bytes:,}", _format_age(now - entry.used)) for entry in entries),
         (0, 1, 3),
@@ -74,7 +74,7 @@ def remove_command(
     chosen = choose_entries(cache.list_entries(), names=tuple(names or ()), unused_for=seconds)
     for entry in chosen:
         cache.remove(entry)
-    typer.echo(f"removed {len(chosen)} results, {sum(entry.bytes for entry in chosen):,} bytes")
+    typer.echo(f"removed: {len(chosen)}, {sum(entry.bytes for entry in chosen):,} bytes")
 
 
 def _format_age(seconds: float) -> str:

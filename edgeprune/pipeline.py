@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune import __version__
+from edgeprune.cache import Cache
 from edgeprune.file_kinds import is_tflite_file
 from edgeprune.progress import SILENT, Progress
 from edgeprune.report import CompileRecord, to_json, write_manifest, write_report
@@ -30,17 +31,18 @@ from edgeprune.stages.prepare import Job, prepare_job
 from edgeprune.stages.prepare_program import UNPRUNED, prepare_program
 from edgeprune.stages.prune import PrunedModel, prune_and_retrain
 from edgeprune.stages.pruning_record import describe_pruned
-from edgeprune.stages.record import decide_outcome, describe_job, write_artifacts
+from edgeprune.stages.record import decide_outcome, describe_job, note_cache, write_artifacts
 from edgeprune.stages.verify import verify_programs
 
 
 @dataclass(frozen=True, eq=False)
 class CompileResult:
-    """What a compile gives back: the exit code, the report as data, and where its page lies."""
+    """What a compile gives back: the exit code, the report as data, where its page lies, and what was found again."""
 
     exit_code: int
     document: dict[str, Any]
     page: Path
+    cache: Cache
 
 
 def compile_model(settings: CompileSettings, progress: Progress = SILENT) -> CompileResult:
@@ -94,7 +96,8 @@ def finish_compile(
     decide_outcome(record, job.settings.budgets)
     document = to_json(record, __version__)
     write_manifest(document, job.output)
-    return CompileResult(record.exit_code, document, write_report(document, job.output))
+    note_cache(job)
+    return CompileResult(record.exit_code, document, write_report(document, job.output), job.cache)
 
 
 @contextmanager

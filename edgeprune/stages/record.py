@@ -107,6 +107,16 @@ def _save_pruned(job: Job, module: fx.GraphModule) -> bytes:
     return job.cache.reuse("pruned-model", inputs, make)[PRUNED_MODEL]
 
 
+def note_cache(job: Job) -> None:
+    """Say what was not computed again, and what could not be kept."""
+    cache = job.cache
+    if cache.found:
+        count = len(cache.found) + len(cache.made)
+        job.progress.note(f"{len(cache.found)} of {count} results were found in {cache.folder}, made by an earlier run")
+    if cache.problem:
+        job.progress.note(f"not all results could be kept for the next run: {cache.problem}")
+
+
 def describe_artifact(name: str, kind: str, content: bytes) -> Artifact:
     """A written file's size and digest."""
     return Artifact(name, kind, len(content), hashlib.sha256(content).hexdigest())
