@@ -99,7 +99,7 @@ def _draw_plan(firmware: Mapping[str, Any], title: str, most: int) -> Picture | 
         words += f" {_describe_run(plan, run)}."
     top = 24 if plan.get("streamed") else 10  # room for the names of streamed runs
     longest = max(len(_shorten(name)) for name in plan["steps"])
-    total = top + PLOT_HEIGHT + 12 + LETTER_WIDTH * longest
+    total = top + PLOT_HEIGHT + 12 + (LETTER_WIDTH + 1) * longest  # one of them is bold
     axis = choose_axis([0, most], {"range": [0, most]})
 
     def find_y(offset: float) -> float:

@@ -42,7 +42,7 @@ class Page:
         self._loaded = False
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
+        for domain in ("Page", "Runtime", "Log", "Network", "Accessibility"):
             self.send(f"{domain}.enable")
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class Page:
         """Load a file at this size of window, `scheme` 'light' or 'dark'."""
         self.errors.clear()
         self.requests.clear()
-        size = {"width": width, "height": height, "deviceScaleFactor": 2 if is_phone else 1, "mobile": is_phone}
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": is_phone}
         self.send("Emulation.setDeviceMetricsOverride", **size)
         self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self._loaded = False
@@ -78,11 +78,15 @@ class Page:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def press_tab(self) -> None:
-        """The tab key, down and up."""
-        key = {"key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9}
-        self.send("Input.dispatchKeyEvent", type="rawKeyDown", **key)
+    def press_key(self, name: str, code: int, text: str = "") -> None:
+        """A key, down and up. code: as Windows numbers keys; text: what it types."""
+        key = {"key": name, "code": name, "windowsVirtualKeyCode": code}
+        self.send("Input.dispatchKeyEvent", type="keyDown", text=text or ("\r" if name == "Enter" else ""), **key)
         self.send("Input.dispatchKeyEvent", type="keyUp", **key)
+
+    def press_tab(self) -> None:
+        """On to the next element."""
+        self.press_key("Tab", 9)
 
     def save_screenshot(self, path: Path) -> None:
         """The whole page, from top to bottom, as a PNG file."""
