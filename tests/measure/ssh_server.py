@@ -22,7 +22,8 @@ import pytest
 
 from edgeprune.measure.linux.device_address import DeviceAddress
 
-SSHD = shutil.which("sshd") or next((path for path in ("/usr/sbin/sshd", "/usr/local/sbin/sshd") if os.path.exists(path)), None)
+# Debian has it in /usr/sbin, which is not on everyone's PATH
+SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 needs_sshd = pytest.mark.skipif(SSHD is None or shutil.which("ssh") is None, reason="sshd is not installed")
 
 
@@ -67,8 +68,11 @@ class SshServer:
 
 
 @contextlib.contextmanager
-def run_sshd(folder: Path, *, environment: Mapping[str, str] | None = None) -> Iterator[SshServer]:
-    """Start sshd on a free port; environment: of every login, over TMPDIR and HOME."""
+def run_sshd(folder: Path, *, environment: Mapping[str, str] | None = None, wrapper: str = "") -> Iterator[SshServer]:
+    """Start sshd on a free port.
+
+    environment: of every login, over TMPDIR and HOME. wrapper: shell commands before each command of a login.
+    """
     assert SSHD is not None
     device, home = folder / "device", folder / "home"
     for path in (folder, device, home):
@@ -91,11 +95,16 @@ def run_sshd(folder: Path, *, environment: Mapping[str, str] | None = None) -> I
         *("KbdInteractiveAuthentication no", "PrintMotd no", "UseDNS no"),
         "SetEnv " + " ".join(f"{name}={value}" for name, value in variables.items()),
     )
+    if wrapper:
+        lines += (f'ForceCommand {wrapper}; eval "$SSH_ORIGINAL_COMMAND"',)
+    (home / ".bashrc").write_text("echo a login that talks\n")  # bash reads it under sshd; others do the like
     (folder / "sshd_config").write_text("\n".join(lines) + "\n")
     public = (folder / "host_key.pub").read_text().split()[:2]
     (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {' '.join(public)}\n")
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([SSHD, "-D", "-e", "-f", folder / "sshd_config"], stdin=subprocess.DEVNULL, stderr=log)
+        process = subprocess.Popen(
+            [SSHD, "-D", "-e", "-f", folder / "sshd_config"], stdin=subprocess.DEVNULL, stderr=log
+        )
     try:
         _wait_for_port(port, process, folder / "log")
         yield SshServer(folder, device, port, process)

@@ -1,4 +1,4 @@
-"""Runs on the device: one model in ONNX Runtime or LiteRT there, its outputs and how long it takes with each number of threads.
+"""Runs on the device: a model in ONNX Runtime or LiteRT there, its outputs, and its times by number of threads.
 
 Copied there by device.py and run by the device's Python, which may be old (3.7) and have nothing installed: it is a
 script on its own, imports edgeprune nowhere, and installs nothing.
@@ -25,7 +25,7 @@ TFLITE_PACKAGES = ("ai_edge_litert", "tflite_runtime")  # the first that is ther
 _TFLITE_IDENTIFIER = b"TFL3"
 
 
-class Problem(Exception):
+class RunError(Exception):
     """Why a model cannot be run here; the text goes into the report."""
 
 
@@ -82,7 +82,7 @@ class TfliteModel:
     def __init__(self, path: str, threads: int) -> None:
         package = next((name for name in TFLITE_PACKAGES if find_version(name) is not None), None)
         if package is None:
-            raise Problem("neither ai_edge_litert nor tflite_runtime is installed")
+            raise RunError("neither ai_edge_litert nor tflite_runtime is installed")
         interpreter = importlib.import_module(package + ".interpreter").Interpreter
         label = "LiteRT" if package == "ai_edge_litert" else "TFLite"
         self.runtime = f"{label} {find_version(package)}, XNNPACK"
@@ -157,10 +157,10 @@ def main(words: list[str]) -> int:
         elif words[:1] == ["run"] and len(words) == 8:
             run_model(words[1:])
         else:
-            raise Problem("versions, or run with seven words, is expected")
+            raise RunError("versions, or run with seven words, is expected")
     except Exception as error:  # noqa: BLE001  whatever a runtime raises is the answer, and goes into the report
         text = (str(error).strip().splitlines() or [""])[0].replace(os.getcwd(), "")
-        tell({"problem": text if isinstance(error, Problem) else f"{type(error).__name__}: {text}"})
+        tell({"problem": text if isinstance(error, RunError) else f"{type(error).__name__}: {text}"})
         return 1
     return 0
 

@@ -86,22 +86,36 @@ class DeviceSession:
         script = f"LC_ALL=C; export LC_ALL; cd {self._folder} || exit 97; echo {_MARK.decode().strip()}; {command}"
         # without the exit a shell may become the command itself, and ssh says 255 for whatever signal ends it
         line = [*_ssh_command(self.address, self._socket, "no"), f"exec sh -c '{script}; exit $?'"]
-        try:
-            done = subprocess.run(
-                line, input=content, capture_output=True, timeout=most_seconds, check=False, start_new_session=True
-            )
-        except subprocess.TimeoutExpired as error:
-            raise MeasurementUnavailableError(
-                f"{self.address}: the device did not finish within {most_seconds:g} s while {doing}"
-            ) from error
-        _, mark, output = done.stdout.partition(_MARK)
-        errors = done.stderr.decode(errors="replace")
-        if done.returncode == 255 or not mark:
+        status, told, errors = self._communicate(line, content, doing, most_seconds)
+        _, mark, output = told.partition(_MARK)
+        if status == 255 or not mark:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(2)  # the connection's own process needs a moment to see that it is gone
             if self._process.poll() is not None or not mark:
                 raise explain_lost_connection(self.address, doing)
-        return Finished(done.returncode, output, errors)
+        return Finished(status, output, errors.decode(errors="replace"))
+
+    def _communicate(
+        self, line: list[str], content: bytes, doing: str, most_seconds: float
+    ) -> tuple[int, bytes, bytes]:
+        """Status, output and errors of a local command; it is gone afterwards, after Ctrl-C too."""
+        pipe = subprocess.PIPE
+        # no `with`, no subprocess.run: both leave the process behind after Ctrl-C
+        process = subprocess.Popen(line, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+        try:
+            output, errors = process.communicate(content, most_seconds)
+        except subprocess.TimeoutExpired as error:
+            raise MeasurementUnavailableError(
+                f"{self.address}: the device did not finish within {most_seconds:g} s while {doing}"
+            ) from error
+        finally:
+            process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    with contextlib.suppress(OSError):  # what was not sent yet has nobody to go to
+                        stream.close()
+        return process.returncode, output, errors
 
     def put(self, name: str, content: bytes, *, executable: bool = False) -> None:
         """Write a file into the folder; raises MeasurementUnavailableError for a full disk or a lost connection."""
@@ -136,8 +150,8 @@ class DeviceSession:
                 self.machine, _, self._folder = rest.partition(" ")
                 if not _SAFE_PATH.fullmatch(self._folder):
                     raise MeasurementUnavailableError(
-                        f"{self.address}: the device's folder for temporary files is {self._folder!r}; set TMPDIR there "
-                        "to a path of letters, digits and . _ - + only"
+                        f"{self.address}: the device's folder for temporary files is {self._folder!r}; set TMPDIR "
+                        "there to a path of letters, digits and . _ - + only"
                     )
                 return
         self._process.wait()
