@@ -192,8 +192,7 @@ def test_the_command_lists_and_removes(tmp_path: Path) -> None:
     assert {row["kind"] for row in listed} == {"build", "training"}
     assert "2 kept" in runner.invoke(app, ["cache", "ls", "--cache", str(tmp_path)]).output
     removed = runner.invoke(app, ["cache", "rm", "base", "--cache", str(tmp_path)])
-    assert removed.output == "removed: 1, 5 bytes
-"
+    assert removed.output == "removed: 1, 5 bytes\n"
     nothing_named = runner.invoke(app, ["cache", "rm", "--cache", str(tmp_path)])
     assert isinstance(nothing_named.exception, InputError)
     assert runner.invoke(app, ["cache", "rm", "--all", "--cache", str(tmp_path)]).exit_code == 0
