@@ -37,10 +37,10 @@ OPTIONAL = {
     "aeon": ("--data ucr:NAME", "pip install 'edgeprune[ucr]'"),
     "pyedflib": ("--data recording.edf", "pip install 'edgeprune[eeg]'"),
     "pillow": ("--data with folders of images", "pip install 'edgeprune[images]'"),
-    "ziglang": ("build Cortex-M firmware", CORTEX_M_INSTALL),
+    "ziglang": ("build Cortex-M firmware and Linux programs", CORTEX_M_INSTALL),
     "unicorn": ("run Cortex-M firmware", CORTEX_M_INSTALL),
     "capstone": ("modelled cycles of Cortex-M firmware", CORTEX_M_INSTALL),
-    "pyelftools": ("sizes of Cortex-M firmware", CORTEX_M_INSTALL),
+    "pyelftools": ("sizes of Cortex-M firmware and Linux programs", CORTEX_M_INSTALL),
     "tensorflow-cpu": ("--converter tensorflow", "pip install 'edgeprune[tensorflow]'"),
 }
 # programs on PATH -> (what for, how to get it, the option that makes it print its version)
@@ -51,6 +51,9 @@ PROGRAMS = {
         "-dumpfullversion",
     ),
     "qemu-system-arm": ("--emulator qemu, and all Cortex-M55 firmware", "apt install qemu-system-arm", "--version"),
+    "qemu-aarch64": ("proof of the 64-bit Linux program's results", "apt install qemu-user", "--version"),
+    "qemu-arm": ("proof of the 32-bit Linux program's results", "apt install qemu-user", "--version"),
+    "ssh": ("--device ssh://user@host", "apt install openssh-client", "-V"),
 }
 
 
@@ -98,8 +101,8 @@ def find_program_version(name: str, option: str | None = None) -> str | None:
     if program is None:
         return None
     option = option or PROGRAMS[name][2]
-    told = subprocess.run([program, option], capture_output=True, text=True, errors="replace", check=False).stdout
-    found = re.search(r"\d+\.\d[\d.]*", told)
+    done = subprocess.run([program, option], capture_output=True, text=True, errors="replace", check=False)
+    found = re.search(r"\d+\.\d[\d.]*", done.stdout + done.stderr)  # ssh says it on stderr
     return found.group() if found else "unknown"
 
 

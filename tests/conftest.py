@@ -16,7 +16,15 @@ hypothesis.settings.register_profile("edgeprune", deadline=None, derandomize=Tru
 hypothesis.settings.load_profile("edgeprune")
 
 # `make install` brings tflite-micro, CI's image qemu and gcc for Arm, `make extras` all the others.
-REQUIRED_IN_CI = ("tflite-micro", "qemu-system-arm", "arm-none-eabi-gcc", "chromium", "sshd")
+REQUIRED_IN_CI = (
+    "tflite-micro",
+    "qemu-system-arm",
+    "qemu-aarch64",
+    "qemu-arm",
+    "arm-none-eabi-gcc",
+    "chromium",
+    "sshd",
+)
 NOT_INSTALLED = "is not installed"
 
 
