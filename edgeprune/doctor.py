@@ -94,13 +94,14 @@ def _examine_packages() -> tuple[Finding, ...]:
     return (*required, *optional)
 
 
-@functools.cache
 def find_program_version(name: str, option: str | None = None) -> str | None:
     """What a program says of its version; None where it is not on PATH. option: what makes it say so."""
     program = shutil.which(name)
-    if program is None:
-        return None
-    option = option or PROGRAMS[name][2]
+    return None if program is None else _ask_version(program, option or PROGRAMS[name][2])
+
+
+@functools.cache  # by the program's path: PATH may change
+def _ask_version(program: str, option: str) -> str:
     done = subprocess.run([program, option], capture_output=True, text=True, errors="replace", check=False)
     found = re.search(r"\d+\.\d[\d.]*", done.stdout + done.stderr)  # ssh says it on stderr
     return found.group() if found else "unknown"
