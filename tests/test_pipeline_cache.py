@@ -96,8 +96,8 @@ def test_another_target_is_built_for_and_nothing_else(
     assert made == ["firmware"]
 
 
-def test_another_observer_keeps_the_exports(first: CompileResult, settings: CompileSettings, tmp_path: Path) -> None:
-    _, made = compile_again(settings, tmp_path, observer="mse")
+def test_another_calibration_keeps_the_exports(first: CompileResult, settings: CompileSettings, tmp_path: Path) -> None:
+    _, made = compile_again(settings, tmp_path, calibration_samples=5)
     assert made == COMPILED
 
 
