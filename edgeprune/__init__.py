@@ -33,6 +33,7 @@ _PUBLIC = {
     "compile_model": "edgeprune.pipeline",
     "load_dataset": "edgeprune.load",
     "load_model": "edgeprune.load",
+    "plan_model": "edgeprune.stages.plan",
     "save_model": "edgeprune.load",
 }
 
@@ -43,6 +44,7 @@ __all__ = [
     "compile_model",
     "load_dataset",
     "load_model",
+    "plan_model",
     "save_model",
 ]
 

@@ -54,6 +54,7 @@ from edgeprune.cli_options import (
     make_console,
     make_progress,
 )
+from edgeprune.cli_plan import plan_command
 from edgeprune.errors import EdgepruneError, InputError
 from edgeprune.method_table import METHODS
 
@@ -89,6 +90,7 @@ def _show_version(wanted: bool) -> None:
 app.add_typer(analyze_app)
 app.add_typer(cache_app)
 
+app.command("plan")(plan_command)
 app.command("gate")(gate_command)
 app.command("diff")(diff_command)
 app.command("history")(history_command)

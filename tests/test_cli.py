@@ -15,7 +15,7 @@ from edgeprune.cli import main
 
 DATA = Path(__file__).parent.parent / "calibration_data" / "ItalyPowerDemand.npz"
 Run = Callable[..., tuple[int, str, str]]
-COMMANDS = ("compile", "train", "evaluate", "targets", "ops", "doctor", "gate", "diff", "history")
+COMMANDS = ("compile", "plan", "train", "evaluate", "targets", "ops", "doctor", "gate", "diff", "history")
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ CONDUCTORS = (
     "cli_analyze",
     "cli_gate",
     "cli_options",
+    "cli_plan",
     "console",
     "settings",
     "pipeline",

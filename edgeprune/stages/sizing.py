@@ -28,7 +28,7 @@ from edgeprune.export import export_onnx, read_onnx
 from edgeprune.graph import Graph
 from edgeprune.layout import arrange_samples, to_nhwc
 from edgeprune.lower import check_supported, legalize
-from edgeprune.measure.cortex_m import FirmwareMeasurement, measure_firmware
+from edgeprune.measure.cortex_m import FirmwareMeasurement, build_elf, measure_firmware, read_elf
 from edgeprune.quantize import calibrate, quantize_graph
 from edgeprune.reference import quantize_values
 from edgeprune.stages.sizing_model import Anchor, LayerCost, predict_code, predict_costs, predict_stack
@@ -211,6 +211,15 @@ def measure_scheduled(
     )
 
 
+def build_scheduled(scheduled: Scheduled, target: Target, toolchain: str = "zig") -> Sizing:
+    """What is known of a program that was built and not run: flash. A missing compiler is the reason why it is None."""
+    try:
+        sizes = read_elf(build_elf(list_files(scheduled), target, toolchain=toolchain).elf).sizes
+    except (InputError, MeasurementUnavailableError) as error:
+        return _make_sizing(scheduled, target, reason=str(error))
+    return _make_sizing(scheduled, target, flash_bytes=sizes.flash_bytes, methods=MEASURED)
+
+
 def quantize_sample(graph: Graph, samples: np.ndarray) -> np.ndarray:
     """The first of samples (N, C, ...) as the firmware takes it: int8 (1, bytes)."""
     tensor = graph.tensors[graph.inputs[0]]
@@ -289,6 +298,7 @@ __all__ = [
     "PREDICTED",
     "Scheduled",
     "Sizing",
+    "build_scheduled",
     "export_float_graph",
     "list_files",
     "measure_scheduled",
