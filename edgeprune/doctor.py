@@ -37,6 +37,7 @@ OPTIONAL = {
     "aeon": ("--data ucr:NAME", "pip install 'edgeprune[ucr]'"),
     "pyedflib": ("--data recording.edf", "pip install 'edgeprune[eeg]'"),
     "pillow": ("--data with folders of images", "pip install 'edgeprune[images]'"),
+    "matplotlib": ("the picture of `edgeprune history`", "pip install 'edgeprune[plots]'"),
     "ziglang": ("build Cortex-M firmware and Linux programs", CORTEX_M_INSTALL),
     "unicorn": ("run Cortex-M firmware", CORTEX_M_INSTALL),
     "capstone": ("modelled cycles of Cortex-M firmware", CORTEX_M_INSTALL),
