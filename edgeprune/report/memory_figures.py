@@ -29,7 +29,7 @@ _FRAME = Markup(
     '<div class="timeline">\n<svg class="scale" width="64" height="{total}" aria-hidden="true">{ticks}</svg>\n'
     '<div class="wide" tabindex="0" role="region" aria-label="{title}: scrolls sideways">\n'
     '<svg class="steps" style="min-width:{least}px" height="{total}" role="img" aria-label="{words}">\n'
-    "{lines}{runs}{boxes}{names}</svg>\n</div>\n</div>\n"
+    "{lines}{runs}{boxes}{peak}{names}</svg>\n</div>\n</div>\n"
 )
 _TICK = Markup('<text x="56" y="{y:.1f}" dy=".35em">{label}</text>')
 _LINE = Markup('<line class="{kind}" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>\n')
@@ -114,9 +114,8 @@ def _draw_plan(firmware: Mapping[str, Any], title: str, most: int) -> Picture | 
         total=total,
         least=STEP_WIDTH * len(plan["steps"]),
         ticks=join_markup([_TICK.format(y=find_y(value), label=label) for value, label in ticks]),
-        lines=join_markup(
-            [_LINE.format(kind="peak" if value == plan["bytes"] else "grid", y=find_y(value)) for value, _ in ticks]
-        ),
+        lines=join_markup([_LINE.format(kind="grid", y=find_y(value)) for value, _ in ticks]),
+        peak=_LINE.format(kind="peak", y=find_y(plan["bytes"])),
         runs=join_markup([_draw_run(plan, run, top) for run in plan.get("streamed", ())]),
         boxes=join_markup([_draw_box(plan, item, find_y(item["offset"]), most) for item in _order(plan["buffers"])]),
         names=join_markup(
