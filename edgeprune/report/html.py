@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune.errors import EdgepruneError
-from edgeprune.report import gate_tables, provenance, tables
+from edgeprune.report import device_tables, gate_tables, provenance, tables
 from edgeprune.report.figures import draw_figures
 from edgeprune.report.ladder import climb_ladder, list_lockstep
 from edgeprune.report.memory_figures import draw_base_memory_plan, draw_memory_plan, list_memory_plan
@@ -103,7 +103,12 @@ def list_sections(document: Mapping[str, Any], figures: Mapping[str, Figure]) ->
             [tables.list_firmware(document), tables.list_memory_choices(document)],
             [list_memory_plan(document)],
         ),
-        Section("Latency", name_figures(figures, "device-"), [tables.list_latency(document)]),
+        Section(
+            "Latency",
+            name_figures(figures, "device-"),
+            [tables.list_latency(document), device_tables.list_device_runs(document)],
+            [device_tables.list_device(document)],
+        ),
         Section("Parity", (), (), [list_lockstep(document)]),
         Section(
             "Pruning",
