@@ -137,9 +137,7 @@ def _find_reasons(document: Document) -> dict[str, str]:
         for entry in document["parity"].get("unavailable", ())
     }
     if not document["firmware"]:
-        reasons["generated C in the emulator"] = (
-            f"no firmware is made for {document['target'].get('name', 'this target')}"
-        )
+        reasons["generated C in the emulator"] = f"not run for {document['target'].get('name', 'this target')}"
     elif document["firmware"].get("reason"):
         reasons["generated C in the emulator"] = document["firmware"]["reason"]
     reasons["device"] = document.get("device", {}).get("reason") or NO_DEVICE

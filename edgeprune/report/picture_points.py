@@ -17,6 +17,7 @@ from edgeprune.report.picture import LegendEntry, Picture, find_color, format_va
 from edgeprune.report.plotting import Figure
 
 PLOT_HEIGHT, PANEL_HEIGHT = 240, 180
+X_TICKS = 4  # so that their labels have room on a phone
 _LINE_UNITS = 1000  # a line's own coordinates across the plot
 _MARK_SIZE = 8.0
 _FEW_SERIES = 12  # series that are named in words one by one
@@ -52,7 +53,7 @@ _SHAPES = {
 def draw_points(figure: Figure) -> Picture:
     """Scatter traces with markers, lines or both, in one panel, or in two where a trace names the axis y2."""
     traces, layout = figure["data"], figure["layout"]
-    x_axis = choose_axis([x for trace in traces for x in trace["x"] if x is not None], layout["xaxis"])
+    x_axis = choose_axis([x for trace in traces for x in trace["x"] if x is not None], layout["xaxis"], X_TICKS)
     panels = [name for name in ("y", "y2") if any(trace.get("yaxis", "y") == name for trace in traces)]
     words = figure.get("words") or describe_points(traces)
     parts = []
