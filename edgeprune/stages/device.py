@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeprune.errors import MeasurementUnavailableError
 from edgeprune.executors import LiteRTExecutor, OnnxExecutor
 from edgeprune.graph import Tensor
 from edgeprune.layout import arrange_samples
@@ -64,6 +65,10 @@ def measure_device(
     for the first n test samples, as `run_graph` gives them, outputs side by side.
     Raises MeasurementUnavailableError: device not reached, of another architecture, full, or lost on the way.
     """
+    if not executables:
+        raise MeasurementUnavailableError(
+            f"{address}: no program for the device could be built, so nothing was run there"
+        )
     count = min(len(expected_outputs), max(1, MOST_INPUT_BYTES // job.data.x_test[0].nbytes))
     floats = np.ascontiguousarray(job.data.x_test[:count], np.float32)
     expected = np.ascontiguousarray(expected_outputs[:count])
@@ -109,16 +114,16 @@ def _compare_cores(job: Job, measurement: DeviceMeasurement) -> Iterator[str]:
 
 def _describe_row(run: DeviceRun, measurement: DeviceMeasurement) -> Mapping[str, Any]:
     """A row of the latency table, with the keys of `stages.measure`."""
-    name = f"{run.name} on the device"
+    several = f", {run.threads} threads" if run.threads not in (None, 1) else ""
+    name = f"{run.name} on the device{several}"  # of its own: reports are compared row by row
     if run.n is None:
         return {"name": name, "method": "unavailable", "reason": run.reason}
-    threads = f"{run.threads} thread" + ("s" if run.threads != 1 else "")
     return {
         **dataclasses.asdict(run),
         "name": name,
         "method": "device",
         "cpu": measurement.facts.cpu or measurement.facts.machine,
-        "reason": f"{run.runtime}, {threads}, {measurement.facts.cpu or measurement.facts.machine}",
+        "reason": f"{run.runtime}{several or ', 1 thread'}, {measurement.facts.cpu or measurement.facts.machine}",
     }
 
 

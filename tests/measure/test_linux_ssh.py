@@ -16,13 +16,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgeprune.errors import EdgepruneError, InputError, MeasurementUnavailableError
+from edgeprune.measure.linux import ssh
 from edgeprune.measure.linux.device import MACHINES, DeviceMeasurement, list_threads, measure_on_device
 from edgeprune.measure.linux.device_address import DeviceAddress, parse_device
 from edgeprune.measure.linux.ssh import DeviceSession, open_session
@@ -253,6 +254,25 @@ def test_a_long_temporary_path_here_still_has_room_for_the_socket(
         assert session.run("true", doing="it ran").status == 0
 
 
+@needs_sshd
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", range(20))
+def test_a_measurement_cut_off_at_any_moment_leaves_nothing(
+    server: SshServer, bare_python: str, moment: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty moments, from the login to the last probe; a measurement here takes half a second."""
+    begin = ssh._beat  # runs once the session is open, with its process
+
+    def beat_and_cut(process: subprocess.Popen[bytes], seconds: float, stop: threading.Event) -> None:
+        threading.Timer(0.025 * moment, process.kill).start()
+        begin(process, seconds, stop)
+
+    monkeypatch.setattr(ssh, "_beat", beat_and_cut)
+    with contextlib.suppress(MeasurementUnavailableError):  # the last moments may be too late
+        measure(server, bare_python)
+    assert server.wait_until_clean(5)
+
+
 # --- what goes wrong on the way
 
 
@@ -307,18 +327,54 @@ def test_without_ssh_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tm
         pass
 
 
+def link_tools(folder: Path, names: Sequence[str], program: str | None = None) -> str:
+    """A folder with these tools only, all of them links to `program` if there is one."""
+    folder.mkdir()
+    for name in names:
+        (folder / name).symlink_to(program or str(shutil.which(name)))
+    return str(folder)
+
+
+NEEDED_TOOLS = ("sh", "dd", "mktemp", "rm", "cat", "chmod", "sleep", "uname")
+
+
 @needs_sshd
-def test_a_missing_tool_is_named(tmp_path: Path) -> None:
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    for name in ("sh", "dd", "rm", "cat", "chmod", "sleep", "uname"):  # no mktemp
-        (tools / name).symlink_to(str(shutil.which(name)))
+@pytest.mark.parametrize("missing", ["sh", "dd", "mktemp"])
+def test_a_missing_tool_is_named(missing: str, tmp_path: Path) -> None:
+    path = link_tools(tmp_path / "bin", [tool for tool in NEEDED_TOOLS if tool != missing])
     with (
-        run_sshd(tmp_path / "sshd", environment={"PATH": str(tools)}) as server,
-        pytest.raises(MeasurementUnavailableError, match="the device has no mktemp"),
+        run_sshd(tmp_path / "sshd", environment={"PATH": path}) as server,
+        pytest.raises(MeasurementUnavailableError, match=f"the device has no {missing}"),
         open_session(server.address),
     ):
         pass
+
+
+@needs_sshd
+def test_a_device_with_the_needed_tools_only_is_measured(tmp_path: Path) -> None:
+    path = link_tools(tmp_path / "bin", NEEDED_TOOLS)
+    with run_sshd(tmp_path / "sshd", environment={"PATH": path}) as server:
+        found = measure(server, "python3")
+        assert found.removed
+        assert server.left_behind() == []
+    assert found.facts.machine == platform.machine()
+    assert found.runs[1].reason == "the device has no python3"
+
+
+@needs_sshd
+def test_a_device_with_busybox_is_measured_and_cleans_up_when_cut_off(tmp_path: Path) -> None:
+    busybox = shutil.which("busybox")
+    if busybox is None:
+        pytest.skip("busybox is not on PATH")
+    tools = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
+    path = link_tools(tmp_path / "bin", tools, busybox)
+    with run_sshd(tmp_path / "sshd", environment={"PATH": path}) as server:
+        assert measure(server, "python3").removed
+        with open_session(server.address) as session:
+            sleeper = start_sleeper(session)
+            session._process.kill()
+            assert server.wait_until_clean(5)
+            assert is_gone(sleeper)
 
 
 @needs_sshd
