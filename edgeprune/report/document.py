@@ -56,6 +56,11 @@ def check_report(document: Mapping[str, Any], where: str) -> None:
         what = "is missing" if first["type"] == "missing" else f"is damaged ({first['msg']})"
         raise InputError(f"{where}: {place} {what}{more}. Compile again to get a whole report.") from error
     _check_metrics(document["metrics"], where)
+    for budget in document["budgets"]:
+        if budget["name"] not in METRIC_KINDS:
+            raise InputError(
+                f"{where}: a budget is on {budget['name']!r}, which is no figure that this edgeprune knows."
+            )
 
 
 def _check_metrics(metrics: Mapping[str, Mapping[str, Any]], where: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeprune.report.plotting import VARIANT_COLORS
 
@@ -34,7 +34,7 @@ def draw_png(figures: Mapping[str, tuple[str, Sequence[Line]]], labels: Sequence
     canvas = FigureCanvasAgg(sheet)  # no window system, no global state
     places = {label: index for index, label in enumerate(labels)}
     names = list(dict.fromkeys(line.series for _, lines in figures.values() for line in lines))
-    shown = {}
+    shown: dict[str, Any] = {}
     for index, (title, lines) in enumerate(figures.values()):
         axes = sheet.add_subplot(rows, _COLUMNS, index + 1)
         methods = list(dict.fromkeys(line.method for line in lines))
@@ -55,7 +55,7 @@ def draw_png(figures: Mapping[str, tuple[str, Sequence[Line]]], labels: Sequence
         axes.set_xlim(-0.5, len(labels) - 0.5)
         axes.grid(alpha=0.3)
     if shown:
-        sheet.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=2, fontsize=9)
+        sheet.legend(list(shown.values()), list(shown), loc="outside upper center", ncols=2, fontsize=9)
     stream = io.BytesIO()
     canvas.print_png(stream, metadata={"Software": None})
     return stream.getvalue()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,12 @@ import jsonschema
 import pytest
 
 from edgeprune.errors import InputError
-from edgeprune.report import load_schema
+from edgeprune.report import load_schema, parse_budgets
+from edgeprune.report.diff import diff_reports, list_diff_tables
 from edgeprune.report.document import check_report, find_reports, read_report
+from edgeprune.report.gate import hold_report
+from edgeprune.report.gate_markdown import render_gate
+from edgeprune.report.junit import render_junit
 from tests.report.gate_sample import make_report
 from tests.report.sample import make_document
 
@@ -100,6 +106,54 @@ def test_an_unknown_figure_is_refused_with_the_nearest_name() -> None:
     report["metrics"]["flsh"] = report["metrics"].pop("flash")
     with pytest.raises(InputError, match=r"metrics\.flsh is no figure .* Is it flash\?"):
         check_report(report, "there")
+
+
+def list_places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place in a document; of a list, its first item stands for all."""
+    items = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
+    for key, item in items:
+        yield (*place, key)
+        yield from list_places(item, (*place, key))
+
+
+def damage(document: dict[str, Any], place: tuple[Any, ...], value: Any) -> dict[str, Any]:
+    """A copy with one thing replaced, or taken out (`value` is Ellipsis)."""
+    damaged: Any = copy.deepcopy(document)
+    parent = damaged
+    for key in place[:-1]:
+        parent = parent[key]
+    if value is ...:
+        del parent[place[-1]]
+    else:
+        parent[place[-1]] = value
+    return damaged
+
+
+@pytest.mark.parametrize(
+    "value", [..., *(pytest.param(value, marks=pytest.mark.slow) for value in (None, "x", -1, []))]
+)
+def test_no_damage_gets_past_the_reader(value: Any) -> None:
+    """What is damaged anywhere is either refused, or does not matter: nothing that reads reports falls over it."""
+    missed = {"name": "flash", "limit": 1.0, "value": 2.0, "unit": "bytes", "state": "missed", "message": ""}
+    whole = json.loads(json.dumps(make_report({"instructions": 10_700}, budgets=[missed])))
+    other = make_report()
+    refused = 0
+    for place in list_places(whole):
+        damaged = damage(whole, place, value)
+        try:
+            check_report(damaged, "there")
+        except InputError:
+            refused += 1
+            continue
+        for report, baseline in ((damaged, other), (other, damaged)):
+            try:
+                result = hold_report(report, parse_budgets("ram=1K"), baseline)
+            except InputError:
+                continue  # another target
+            render_junit(result)
+            render_gate(result)
+            list_diff_tables(diff_reports(baseline, report))
+    assert refused > 50
 
 
 def test_files_that_cannot_be_read_are_said(tmp_path: Path) -> None:
