@@ -35,7 +35,9 @@ from edgeprune.progress import SILENT
 from edgeprune.quantize import calibrate, quantize_graph, write_qdq_onnx
 from edgeprune.reference import quantize_values, run_graph
 from edgeprune.report import load_schema
+from edgeprune.report.device_figures import draw_device_times
 from edgeprune.report.device_tables import list_device, list_device_runs
+from edgeprune.report.pictures import draw_picture
 from edgeprune.stages.build import Programs
 from edgeprune.stages.device import DeviceResult, measure_device
 from edgeprune.target import load_target
@@ -201,6 +203,19 @@ def test_the_tables_show_device_and_times(result: DeviceResult) -> None:
     assert runs.head[:5] == ("form", "run by", "threads", "p50", "p90")
     assert list_device({"device": {}}) is None
     assert list_device_runs({}) is None
+
+
+def test_the_picture_has_a_bar_for_each_number_of_threads(result: DeviceResult) -> None:
+    figure = draw_device_times({"device": result.section})
+    assert figure is not None
+    counts = list_threads(os.cpu_count())
+    assert [trace["name"] for trace in figure["data"]] == [f"{count} thread{'s'[: count - 1]}" for count in counts]
+    assert figure["data"][0]["y"][0] == "static C"
+    assert all(value is None or value > 0 for trace in figure["data"] for value in trace["x"])
+    picture = draw_picture(figure)
+    assert picture is not None
+    assert "static C" in picture.body
+    assert draw_device_times({"device": {}}) is None
 
 
 def test_a_device_of_another_kind_says_what_is_needed(case: Case, address: DeviceAddress) -> None:

@@ -11,6 +11,7 @@ from edgeprune.report.cost_figures import (
     draw_layer_ram,
     draw_layer_time,
 )
+from edgeprune.report.device_figures import draw_device_times
 from edgeprune.report.plotting import AFTER_COLOR, BEFORE_COLOR, VARIANT_COLORS, Document, Figure, make_figure
 from edgeprune.report.pruning_figures import draw_pruning_figures
 
@@ -30,6 +31,7 @@ def draw_figures(document: Document) -> dict[str, Figure]:
         "layers-time": draw_layer_time,
         "layers-ram": draw_layer_ram,
         "layers-flash": draw_layer_flash,
+        "device-times": draw_device_times,
         "sqnr": draw_sqnr,
     }
     figures = {name: draw(document) for name, draw in drawers.items()}

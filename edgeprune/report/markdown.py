@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeprune.report import tables
+from edgeprune.report.device_tables import list_device
 from edgeprune.report.gate_tables import list_baseline, list_baseline_differences, list_baseline_layers
 from edgeprune.report.pruning_tables import list_pruning_tables
 from edgeprune.report.tables import Table
@@ -33,6 +34,7 @@ def render_markdown(document: Mapping[str, Any]) -> str:
     folded = (
         *list_baseline_layers(document),
         list_baseline_differences(document),
+        list_device(document),
         tables.list_sqnr(document, worst=5),
         tables.list_layers(document),
         tables.list_unpruned(document),
