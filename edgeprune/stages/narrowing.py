@@ -2,8 +2,8 @@
 
 An export takes seconds, this takes hundredths of one. The result is the program that `export_onnx` and `read_onnx` make
 of the pruned network, to the bit (`tests/test_sizing.py`), since removing channels only takes rows and columns out of
-weights. Where channels do not simply follow the last axis (groups, channels that move to another axis, padded channels)
-nothing is guessed: the answer is None, and the network is exported instead.
+weights. Where channels do not simply follow the last axis (groups, channels that move to another axis) nothing is
+guessed: the answer is None, and the network is exported instead.
 """
 
 from __future__ import annotations
@@ -178,9 +178,28 @@ class _Narrowing:
         return parts[0], {}
 
     def _follow_pad(self, op: Op) -> tuple[Kept, Mapping[str, Any]]:
-        if any(op.attrs["paddings"][-1]):
+        (x,) = op.inputs
+        *others, (before, after) = op.attrs["paddings"]
+        if not before and not after:
+            return self.kept[x], {}
+        out, first = self._find_partner(op), self.graph.tensors[x].shape[-1] + before
+        inside = out[(out >= before) & (out < first)] - before
+        if not np.array_equal(inside, self.kept[x]):
             raise _CannotNarrowError
-        return self.kept[op.inputs[0]], {}
+        return out, {"paddings": (*others, (int((out < before).sum()), int((out >= first).sum())))}
+
+    def _find_partner(self, op: Op) -> Kept:
+        """What stays of channels that are padded to be added to a layer's: those that stay of the layer."""
+        readers = self.graph.consumers(op.outputs[0])
+        partners = [name for reader in readers for name in reader.inputs if name != op.outputs[0]]
+        if len(readers) != 1 or readers[0].kind != "add" or len(partners) != 1:
+            raise _CannotNarrowError
+        producer = self.graph.producer(partners[0])
+        if partners[0] in self.kept:
+            return self.kept[partners[0]]
+        if producer is None or producer.kind != "conv_2d":
+            raise _CannotNarrowError
+        return self._find_layer(producer)
 
     def _follow_reshape(self, op: Op) -> tuple[Kept, Mapping[str, Any]]:
         (x,) = op.inputs
