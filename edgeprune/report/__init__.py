@@ -4,8 +4,8 @@
 `write_report` is the room's verb; the document's shape is `schema.json`, its tables are in `tables`, its pictures in
 `figures`. `budget` knows what each figure is called, its unit, and which way is better.
 
-Once reports are written: `document` reads them, `gate` holds one against budgets and an earlier one (`verdict`, `mcnemar`,
-`tolerance`, `compare`), `junit`, `annotations` and `gate_markdown` tell CI, `diff` and `history` are for reading.
+Once reports are written: `document` reads them, `gate` holds one against budgets and an earlier one (`verdict`,
+`mcnemar`, `tolerance`, `compare`), `junit`, `annotations` and `gate_markdown` tell CI, `diff` and `history` are read.
 """
 
 from edgeprune.report.budget import (
