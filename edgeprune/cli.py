@@ -17,6 +17,7 @@ import typer
 
 from edgeprune import __version__
 from edgeprune.cli_analyze import analyze_app
+from edgeprune.cli_artifacts import reproduce_command, verify_command
 from edgeprune.cli_cache import cache_app
 from edgeprune.cli_gate import (
     ScoreBudgetOption,
@@ -94,6 +95,8 @@ app.command("plan")(plan_command)
 app.command("gate")(gate_command)
 app.command("diff")(diff_command)
 app.command("history")(history_command)
+app.command("verify")(verify_command)
+app.command("reproduce")(reproduce_command)
 
 
 @app.callback()

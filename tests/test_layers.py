@@ -20,6 +20,8 @@ DATA_ROOMS = ("models",)  # nn.Modules only: any room may import it, it imports 
 CONDUCTORS = (
     "cli",
     "cli_analyze",
+    "cli_artifacts",
+    "cli_cache",
     "cli_gate",
     "cli_options",
     "cli_plan",

@@ -92,16 +92,18 @@ def _find_zeros(name: str, graph: Graph, operand: KnownValues) -> np.ndarray:
 def _run_on_indicators(op: Op, graph: Graph, indicators: list[np.ndarray]) -> np.ndarray:
     """Where the op, in float32 over 0 and 1, gives something above 0."""
     attrs = {**op.attrs, "activation": "none"} if "activation" in op.attrs else op.attrs
-    plain = replace(op, attrs=attrs, inputs=tuple(f"{position}" for position in range(len(indicators))))
+    # names of their own: a layer of nn.Sequential is called "0"
+    names = tuple(f"indicator {position}" for position in range(len(indicators)))
+    plain = replace(op, attrs=attrs, inputs=names, outputs=("result",))
     values = [indicator.astype(np.float32) for indicator in indicators]
     # weights are constants to the reference, and so may be told from a batch
     is_constant = [graph.tensors[name].is_constant for name in op.inputs]
     tensors = {
-        f"{position}": Tensor.constant(f"{position}", value) if constant else Tensor(f"{position}", value.shape)
-        for position, (value, constant) in enumerate(zip(values, is_constant, strict=True))
+        name: Tensor.constant(name, value) if constant else Tensor(name, value.shape)
+        for name, value, constant in zip(names, values, is_constant, strict=True)
     }
-    output = Tensor(op.outputs[0], graph.tensors[op.outputs[0]].shape)
-    single = Graph("indicators", {**tensors, output.name: output}, (plain,), (), op.outputs)
+    output = Tensor("result", graph.tensors[op.outputs[0]].shape)
+    single = Graph("indicators", {**tensors, output.name: output}, (plain,), (), plain.outputs)
     result = run_op(plain, single, values)
     # means of ones are not quite 1, and 'lowest' padding is known and far below 0
     return result > 0

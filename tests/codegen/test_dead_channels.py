@@ -28,9 +28,10 @@ class Net:
         self.quant = Quant.per_tensor(0.05, LOWEST)
         self.tensors = {"input": Tensor("input", (1, 6, 5, channels), "int8", None, self.quant)}
         self.ops: list[Op] = []
+        self.is_numbered = False
 
     def add(self, kind: str, inputs: tuple[str, ...], **attrs: object) -> str:
-        name = f"{kind}{len(self.ops)}"
+        name = f"{'' if self.is_numbered else kind}{len(self.ops)}"
         shape = OPS[kind].infer_shape(attrs, [self.tensors[operand].shape for operand in inputs])
         self.tensors[name] = Tensor(name, shape, "int8", None, self.quant)
         self.ops.append(Op(kind, name, inputs, (name,), attrs))
@@ -116,6 +117,16 @@ def test_a_filter_of_zeros_goes_through_depthwise_and_pointwise() -> None:
     assert [width(smaller, position) for position in range(3)] == [5, 5, 5]
     expected = profile_graph(graph).macs - 30 * 3 * (4 + 9 + 5)
     assert profile_graph(smaller).macs == expected
+
+
+def test_layers_may_be_called_by_numbers() -> None:
+    """As those of nn.Sequential are: names made up inside must not be theirs."""
+    net = Net()
+    net.is_numbered = True
+    value = net.layer("conv_2d", "input", 8, 1, dead=(1, 2))
+    value = net.layer("conv_2d", value, 5, 3)
+    smaller = assert_same_results(net.finish(value))
+    assert [op.name for op in smaller.ops] == ["0", "1"]
 
 
 def test_a_constant_that_padding_breaks_is_kept_where_it_counts() -> None:
