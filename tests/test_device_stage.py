@@ -28,18 +28,18 @@ from edgeprune.errors import MeasurementUnavailableError
 from edgeprune.export import read_onnx
 from edgeprune.layout import to_nhwc
 from edgeprune.lower import legalize, write_tflite
-from edgeprune.measure.linux.device import MACHINES, list_threads
+from edgeprune.measure.linux.device import MACHINES, check_device, list_threads
 from edgeprune.measure.linux.device_address import DeviceAddress
 from edgeprune.measure.linux.executable import Executable, read_bench
 from edgeprune.progress import SILENT
 from edgeprune.quantize import calibrate, quantize_graph, write_qdq_onnx
 from edgeprune.reference import quantize_values, run_graph
-from edgeprune.report import load_schema
+from edgeprune.report import CompileRecord, load_schema
 from edgeprune.report.device_figures import draw_device_times
 from edgeprune.report.device_tables import list_device, list_device_runs
 from edgeprune.report.pictures import draw_picture
 from edgeprune.stages.build import Programs
-from edgeprune.stages.device import DeviceResult, measure_device
+from edgeprune.stages.device import DeviceResult, describe_failure, measure_device, record_device
 from edgeprune.target import load_target
 from tests.measure.ssh_server import SshServer, needs_sshd, run_sshd
 
@@ -220,8 +220,47 @@ def test_the_picture_has_a_bar_for_each_number_of_threads(result: DeviceResult) 
 
 def test_a_device_of_another_kind_says_what_is_needed(case: Case, address: DeviceAddress) -> None:
     others = {name: Executable(b"", name, "", ()) for name in ("aarch64", "armv7", "x86_64") if name != HERE}
-    with pytest.raises(MeasurementUnavailableError, match=r"the program was built for .* and "):
+    with pytest.raises(MeasurementUnavailableError, match=r"programs are built for .* and "):
         measure_device(case.job, case.programs, others, case.expected, address=address)
+
+
+def test_the_device_joins_the_report(result: DeviceResult) -> None:
+    record = CompileRecord(parity={"passed": True, "checks": [{"name": "first"}]}, latency=[{"name": "LiteRT int8"}])
+    record_device(record, result)
+    assert record.device is result.section
+    assert [row["name"] for row in record.latency][:: len(record.latency) - 1] == [
+        "static C on the device",
+        "LiteRT int8",
+    ]
+    assert [check["name"] for check in record.parity["checks"]][:2] == ["first", "static C on the device"]
+    assert record.parity["passed"]
+
+
+def test_a_failure_is_reported_without_host_and_user(case: Case, executables: Mapping[str, Executable]) -> None:
+    address = DeviceAddress("somebody", "secret-host.invalid")
+    with pytest.raises(MeasurementUnavailableError) as caught:
+        measure_device(case.job, case.programs, executables, case.expected, address=address)
+    result = describe_failure(address, caught.value)
+    assert "secret-host" in str(caught.value)
+    assert "somebody" not in json.dumps([result.section, result.latency])
+    assert "secret-host" not in json.dumps([result.section, result.latency])
+    assert result.reason == "no such host name is known here; check the name, or give its IP address"
+    assert result.latency_us is None
+    record = CompileRecord(parity={"passed": True, "checks": []})
+    record_device(record, result)
+    document = {"device": record.device}
+    jsonschema.validate(record.device, {"$defs": load_schema()["$defs"], **load_schema()["$defs"]["device"]})
+    assert list_device(document) is None
+    assert list_device_runs(document) is None
+
+
+def test_a_device_is_checked_before_anything_is_built(address: DeviceAddress, server: SshServer) -> None:
+    assert check_device(address, [HERE]).machine == platform.machine()
+    with pytest.raises(MeasurementUnavailableError, match="programs are built for mips"):
+        check_device(address, ["mips"])
+    with pytest.raises(MeasurementUnavailableError, match="lacks asimd-of-tomorrow"):
+        check_device(address, [HERE], requires={HERE: ["asimd-of-tomorrow"]})
+    assert server.left_behind() == []
 
 
 def test_nothing_stays_on_the_device(result: DeviceResult, server: SshServer) -> None:

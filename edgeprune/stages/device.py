@@ -23,6 +23,7 @@ from edgeprune.measure.linux.device_address import DeviceAddress
 from edgeprune.measure.linux.executable import Executable
 from edgeprune.parity import FLOAT_TOLERANCE
 from edgeprune.reference.values import quantize_values
+from edgeprune.report import CompileRecord
 from edgeprune.stages.build import Programs
 from edgeprune.stages.prepare import Job
 
@@ -35,13 +36,15 @@ class DeviceResult:
     """What was measured on the device.
 
     section: for the report's `device`. latency: rows of the latency table. checks: rows of the parity table.
-    latency_us: the median of the static program, which is the `latency` of an ARM Linux target.
+    latency_us: the median of the static program, which is the `latency` of an ARM Linux target; None where the device
+    could not be measured, for the `reason`.
     """
 
     section: Mapping[str, Any]
     latency: Sequence[Mapping[str, Any]]
     checks: Sequence[Mapping[str, Any]]
-    latency_us: float
+    latency_us: float | None
+    reason: str = ""
 
     @property
     def passed(self) -> bool:
@@ -95,6 +98,27 @@ def measure_device(
         checks=list(_check_outputs(job, programs, measurement, floats, expected)),
         latency_us=static.p50_us,
     )
+
+
+def describe_failure(address: DeviceAddress, error: MeasurementUnavailableError) -> DeviceResult:
+    """What the report says of a device that could not be measured; its host and user are left out.
+
+    Everything else that was built stays: exit code 6 is the error's, and the caller's to give.
+    """
+    reason = str(error).removeprefix(f"{address}: ")
+    for name in (str(address), address.by_hand, f"{address.user}@{address.host}", address.host):
+        reason = reason.replace(name, "the device")
+    row = {"name": "static C on the device", "method": "unavailable", "reason": reason}
+    return DeviceResult({"kind": "ssh", "reason": reason}, [row], [], None, reason)
+
+
+def record_device(record: CompileRecord, result: DeviceResult) -> None:
+    """Note the device's section, times and parity checks in the report; after `verify` and `measure` have."""
+    record.device = result.section
+    record.latency = [*result.latency, *record.latency]
+    if result.checks:
+        passed = bool(record.parity["passed"] and result.passed)
+        record.parity = {**record.parity, "passed": passed, "checks": [*record.parity["checks"], *result.checks]}
 
 
 def _describe(job: Job, measurement: DeviceMeasurement, samples: int) -> Mapping[str, Any]:

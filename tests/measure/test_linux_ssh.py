@@ -487,7 +487,7 @@ def test_another_architecture_is_refused_before_anything_is_copied(server: SshSe
     with pytest.raises(MeasurementUnavailableError) as caught:
         measure(server, bare_python, architecture=other)
     assert f"the device is an {platform.machine()} machine" in str(caught.value)
-    assert f"the program was built for {other}" in str(caught.value)
+    assert f"programs are built for {other}" in str(caught.value)
     assert server.left_behind() == []
 
 

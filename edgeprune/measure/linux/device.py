@@ -131,12 +131,12 @@ def measure_on_device(
     known = {name: content for name, content in files.items() if name in FORMS}
     with progress.step(f"on {address}", total=3 + len(known)) as step, open_session(address) as session:
         job = _DeviceJob(session, warmup, runs, most_seconds, step)
-        facts, before = job.probe()
+        facts, before = read_state(session)
         architecture = _choose_architecture(address, facts, executables, requires or {})
         step.advance()
         static, outputs = job.run_static(architecture, executables[architecture], np.ascontiguousarray(inputs, np.int8))
         found = job.run_runtimes(known, inputs, float_inputs, threads or list_threads(facts.cores))
-        _, after = job.probe()
+        _, after = read_state(session)
         step.advance()
     return DeviceMeasurement(
         facts=facts,
@@ -152,6 +152,28 @@ def measure_on_device(
     )
 
 
+def check_device(
+    address: DeviceAddress,
+    architectures: Collection[str],
+    *,
+    requires: Mapping[str, Collection[str]] | None = None,
+) -> DeviceFacts:
+    """What the device is, if programs of these architectures can run on it: to be asked before hours of training.
+
+    Raises MeasurementUnavailableError as `measure_on_device` does.
+    """
+    with open_session(address) as session:
+        facts, _ = read_state(session)
+    _choose_architecture(address, facts, architectures, requires or {})
+    return facts
+
+
+def read_state(session: DeviceSession) -> tuple[DeviceFacts, DeviceState]:
+    """What the device is, and its clock, temperature and load now."""
+    done = session.run("sh", b"root=\n" + PROBE_SCRIPT.read_bytes(), doing="its state was read")
+    return read_probe(done.output.decode(errors="replace"))
+
+
 def list_threads(cores: int | None) -> tuple[int, ...]:
     """1, 2, 4, ... and all cores.
 
@@ -165,16 +187,16 @@ def list_threads(cores: int | None) -> tuple[int, ...]:
 def _choose_architecture(
     address: DeviceAddress,
     facts: DeviceFacts,
-    executables: Mapping[str, bytes],
+    executables: Collection[str],
     requires: Mapping[str, Collection[str]],
 ) -> str:
-    """The executable for this machine; raises MeasurementUnavailableError where there is none."""
+    """The architecture of the executable for this machine; raises MeasurementUnavailableError where there is none."""
     architecture = MACHINES.get(facts.machine, facts.machine)
     article = "an" if facts.machine[:1] in "aeiox" else "a"  # an x86_64, a riscv64
     called = f"{article} {facts.machine}" + (f" machine ({facts.cpu})" if facts.cpu else " machine")
     if architecture not in executables:
         raise MeasurementUnavailableError(
-            f"{address}: the device is {called}; the program was built for {' and '.join(sorted(executables))}. Name "
+            f"{address}: the device is {called}; programs are built for {' and '.join(sorted(executables))}. Name "
             "a device of such an architecture, or the target that this device is"
         )
     missing = sorted(set(requires.get(architecture, ())) - set(facts.features))
@@ -203,10 +225,6 @@ class _DeviceJob:
     runs: int
     most_seconds: float
     step: Step
-
-    def probe(self) -> tuple[DeviceFacts, DeviceState]:
-        done = self.session.run("sh", b"root=\n" + PROBE_SCRIPT.read_bytes(), doing="its state was read")
-        return read_probe(done.output.decode(errors="replace"))
 
     def run_static(self, architecture: str, executable: bytes, inputs: np.ndarray) -> tuple[DeviceRun, np.ndarray]:
         """The executable on all samples, then timed; its outputs, int8 (n, bytes)."""
