@@ -6,6 +6,7 @@ runs there is a stand-in with the executable's protocol; tests/test_device_stage
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import dataclasses
 import os
@@ -23,7 +24,7 @@ import numpy as np
 import pytest
 
 from edgeprune.errors import EdgepruneError, InputError, MeasurementUnavailableError
-from edgeprune.measure.linux import ssh
+from edgeprune.measure.linux import remote_runtimes, ssh
 from edgeprune.measure.linux.device import MACHINES, DeviceMeasurement, list_threads, measure_on_device
 from edgeprune.measure.linux.device_address import DeviceAddress, parse_device
 from edgeprune.measure.linux.ssh import DeviceSession, open_session
@@ -517,6 +518,16 @@ def test_a_program_that_fails_says_how(
     with pytest.raises(error, match=said):
         measure(server, bare_python, content)
     assert server.left_behind() == []
+
+
+def test_the_script_for_the_device_s_python_is_for_old_ones_too() -> None:
+    """Debian 10, as many devices have it, brings Python 3.7; and edgeprune is not there."""
+    source = Path(remote_runtimes.__file__).read_text()
+    tree = ast.parse(source, feature_version=(3, 7))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    standard = {name for name in imported if name.split(".")[0] in sys.stdlib_module_names}
+    assert imported - standard == {"numpy", "onnxruntime"}
 
 
 def test_threads_double_up_to_all_cores() -> None:
