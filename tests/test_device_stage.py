@@ -34,12 +34,12 @@ from edgeprune.measure.linux.executable import Executable, read_bench
 from edgeprune.progress import SILENT
 from edgeprune.quantize import calibrate, quantize_graph, write_qdq_onnx
 from edgeprune.reference import quantize_values, run_graph
-from edgeprune.report import CompileRecord, load_schema
+from edgeprune.report import load_schema
 from edgeprune.report.device_figures import draw_device_times
 from edgeprune.report.device_tables import list_device, list_device_runs
 from edgeprune.report.pictures import draw_picture
 from edgeprune.stages.build import Programs
-from edgeprune.stages.device import DeviceResult, describe_failure, measure_device, record_device
+from edgeprune.stages.device import DeviceResult, describe_failure, measure_device
 from edgeprune.target import load_target
 from tests.measure.ssh_server import SshServer, needs_sshd, run_sshd
 
@@ -224,18 +224,6 @@ def test_a_device_of_another_kind_says_what_is_needed(case: Case, address: Devic
         measure_device(case.job, case.programs, others, case.expected, address=address)
 
 
-def test_the_device_joins_the_report(result: DeviceResult) -> None:
-    record = CompileRecord(parity={"passed": True, "checks": [{"name": "first"}]}, latency=[{"name": "LiteRT int8"}])
-    record_device(record, result)
-    assert record.device is result.section
-    assert [row["name"] for row in record.latency][:: len(record.latency) - 1] == [
-        "static C on the device",
-        "LiteRT int8",
-    ]
-    assert [check["name"] for check in record.parity["checks"]][:2] == ["first", "static C on the device"]
-    assert record.parity["passed"]
-
-
 def test_a_failure_is_reported_without_host_and_user(case: Case, executables: Mapping[str, Executable]) -> None:
     address = DeviceAddress("somebody", "secret-host.invalid")
     with pytest.raises(MeasurementUnavailableError) as caught:
@@ -246,10 +234,8 @@ def test_a_failure_is_reported_without_host_and_user(case: Case, executables: Ma
     assert "secret-host" not in json.dumps([result.section, result.latency])
     assert result.reason == "no such host name is known here; check the name, or give its IP address"
     assert result.latency_us is None
-    record = CompileRecord(parity={"passed": True, "checks": []})
-    record_device(record, result)
-    document = {"device": record.device}
-    jsonschema.validate(record.device, {"$defs": load_schema()["$defs"], **load_schema()["$defs"]["device"]})
+    document = {"device": result.section}
+    jsonschema.validate(result.section, {"$defs": load_schema()["$defs"], **load_schema()["$defs"]["device"]})
     assert list_device(document) is None
     assert list_device_runs(document) is None
 

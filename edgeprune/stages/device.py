@@ -23,7 +23,6 @@ from edgeprune.measure.linux.device_address import DeviceAddress
 from edgeprune.measure.linux.executable import Executable
 from edgeprune.parity import FLOAT_TOLERANCE
 from edgeprune.reference.values import quantize_values
-from edgeprune.report import CompileRecord
 from edgeprune.stages.build import Programs
 from edgeprune.stages.prepare import Job
 
@@ -110,15 +109,6 @@ def describe_failure(address: DeviceAddress, error: MeasurementUnavailableError)
         reason = reason.replace(name, "the device")
     row = {"name": "static C on the device", "method": "unavailable", "reason": reason}
     return DeviceResult({"kind": "ssh", "reason": reason}, [row], [], None, reason)
-
-
-def record_device(record: CompileRecord, result: DeviceResult) -> None:
-    """Note the device's section, times and parity checks in the report; after `verify` and `measure` have."""
-    record.device = result.section
-    record.latency = [*result.latency, *record.latency]
-    if result.checks:
-        passed = bool(record.parity["passed"] and result.passed)
-        record.parity = {**record.parity, "passed": passed, "checks": [*record.parity["checks"], *result.checks]}
 
 
 def _describe(job: Job, measurement: DeviceMeasurement, samples: int) -> Mapping[str, Any]:
