@@ -295,6 +295,17 @@ METHODS: Mapping[str, MethodInfo] = {
 }  # fmt: skip
 
 
+# --fit searches the widths, so it takes the place of every option that says how much goes; these are left.
+FIT_OPTIONS = ("start", "sparsity_weight", "prox_weight")
+# why --fit cannot search the widths for a method
+FIT_REFUSALS: Mapping[str, str] = {
+    "lth": "lth makes zeros of single weights, which the firmware still multiplies by",
+    "sap": "sap makes zeros of single weights, which the firmware still multiplies by",
+    "dprp": "dprp cuts ranks, not channels",
+    "none": "none prunes nothing",
+}
+
+
 def check_options(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """All options of a method: what was given over its defaults.
 

@@ -93,8 +93,8 @@ class BudgetResult:
     message: str
 
 
-def parse_budgets(text: str) -> tuple[Budget, ...]:
-    """Read `name=limit,name=limit`; raises InputError that names the entry and what is allowed.
+def parse_budgets(text: str, flag: str = "--budget") -> tuple[Budget, ...]:
+    """Read `name=limit,name=limit` of an option; raises InputError that names the entry and what is allowed.
 
     >>> parse_budgets("model_bytes=64K,accuracy_drop=1pp")
     (Budget(name='model_bytes', limit=65536.0), Budget(name='accuracy_drop', limit=1.0))
@@ -104,14 +104,14 @@ def parse_budgets(text: str) -> tuple[Budget, ...]:
         name, separator, quantity = entry.partition("=")
         name = name.strip()
         if not separator:
-            raise InputError(f"--budget {entry}: there is no '='. Write name=limit, such as model_bytes=64K.")
+            raise InputError(f"{flag} {entry}: there is no '='. Write name=limit, such as model_bytes=64K.")
         if name not in METRIC_KINDS:
             nearest = difflib.get_close_matches(name, METRIC_KINDS, 1)
             hint = f" Did you mean {nearest[0]}?" if nearest else ""
-            raise InputError(f"--budget {name}: no such figure.{hint} Allowed: {', '.join(METRIC_KINDS)}.")
+            raise InputError(f"{flag} {name}: no such figure.{hint} Allowed: {', '.join(METRIC_KINDS)}.")
         if name in budgets:
-            raise InputError(f"--budget {name} is given twice; keep one of them.")
-        budgets[name] = Budget(name, parse_quantity(quantity.strip(), METRIC_KINDS[name].unit, f"--budget {name}"))
+            raise InputError(f"{flag} {name} is given twice; keep one of them.")
+        budgets[name] = Budget(name, parse_quantity(quantity.strip(), METRIC_KINDS[name].unit, f"{flag} {name}"))
     return tuple(budgets.values())
 
 

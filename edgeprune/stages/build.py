@@ -66,12 +66,12 @@ def survey_base(job: Job) -> Exported:
     Done before any training: an operation that the target lacks is found now, not after an hour. Raises
     UnsupportedModelError with layer and way out.
     """
-    return _export(job, job.model.module)
+    return export_network(job, job.model.module)
 
 
 def build_programs(job: Job, base: Exported, pruned: PrunedModel) -> Programs:
     """Export, calibrate, quantize and write; raises UnsupportedModelError with layer and way out."""
-    exported = base if pruned.module is job.model.module else _export(job, pruned.module)
+    exported = base if pruned.module is job.model.module else export_network(job, pruned.module)
     samples = to_nhwc(_choose_calibration_samples(job))
     int8_graph, int8_tflite = quantize_network(job, exported, samples)
     return Programs(
@@ -85,7 +85,7 @@ def build_programs(job: Job, base: Exported, pruned: PrunedModel) -> Programs:
     )
 
 
-def _export(job: Job, module: fx.GraphModule | None) -> Exported:
+def export_network(job: Job, module: fx.GraphModule | None) -> Exported:
     content = (job.model.onnx_bytes or b"") if module is None else _export_module(job, module)
     graph = legalize(read_onnx(onnx.load_model_from_string(content), input_shape=job.model.input_shape))
     violations = check_supported(graph, job.target)
