@@ -3,6 +3,9 @@
  * Four channels at a time: one input value, once loaded, feeds four products. Sums are unsigned: they may wrap around on
  * the way, as they do in TensorFlow Lite Micro. */
 #include "ep_dense.h"
+#ifdef __ARM_NEON
+#include <arm_neon.h>
+#endif
 
 /* A part of a window: `segments` runs of `length` values, `pitch` bytes apart. */
 typedef struct {
@@ -11,6 +14,80 @@ typedef struct {
     int32_t segments;
     int32_t length;
 } window;
+
+#ifdef __ARM_NEON
+
+static inline int8x8_t load_four(const int8_t *values)
+{
+    int32_t word;
+    __builtin_memcpy(&word, values, 4);
+    return vreinterpret_s8_s32(vdup_n_s32(word));
+}
+
+#ifndef __ARM_FEATURE_DOTPROD
+/* `sums` and the products of four taps with four channels each. */
+static inline int32x4_t add_four_taps(int32x4_t sums, int8x16_t weight, int16x4_t x)
+{
+    const int16x8_t low = vmovl_s8(vget_low_s8(weight)), high = vmovl_s8(vget_high_s8(weight));
+    sums = vmlal_lane_s16(sums, vget_low_s16(low), x, 0);
+    sums = vmlal_lane_s16(sums, vget_high_s16(low), x, 1);
+    sums = vmlal_lane_s16(sums, vget_low_s16(high), x, 2);
+    return vmlal_lane_s16(sums, vget_high_s16(high), x, 3);
+}
+#endif
+
+/* With the vectors of Armv7-A and Armv8-A: four lanes, four channels. */
+static EP_NOINLINE void add_four(const window *taps, const int8_t *weight, const int32_t *bias, uint32_t *sums)
+{
+    const int8_t *segment = taps->x;
+    int32x4_t even = vld1q_s32(bias), odd = vdupq_n_s32(0);
+#ifdef __ARM_FEATURE_DOTPROD
+    static const uint8_t turned[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
+    const uint8x16_t turn = vld1q_u8(turned); /* a channel's four taps side by side */
+#endif
+    for (int32_t i = taps->segments; i > 0; i--) {
+        const int8_t *x = segment;
+        int32_t left = taps->length;
+#ifdef __ARM_FEATURE_DOTPROD
+        for (; left >= 16; left -= 16) {
+            const int8x16_t values = vld1q_s8(x);
+            even = vdotq_laneq_s32(even, vqtbl1q_s8(vld1q_s8(weight), turn), values, 0);
+            odd = vdotq_laneq_s32(odd, vqtbl1q_s8(vld1q_s8(weight + 16), turn), values, 1);
+            even = vdotq_laneq_s32(even, vqtbl1q_s8(vld1q_s8(weight + 32), turn), values, 2);
+            odd = vdotq_laneq_s32(odd, vqtbl1q_s8(vld1q_s8(weight + 48), turn), values, 3);
+            x += 16;
+            weight += 64;
+        }
+        for (; left >= 4; left -= 4) {
+            even = vdotq_lane_s32(even, vqtbl1q_s8(vld1q_s8(weight), turn), load_four(x), 0);
+            x += 4;
+            weight += 16;
+        }
+#else
+        for (; left >= 8; left -= 8) {
+            const int16x8_t values = vmovl_s8(vld1_s8(x));
+            even = add_four_taps(even, vld1q_s8(weight), vget_low_s16(values));
+            odd = add_four_taps(odd, vld1q_s8(weight + 16), vget_high_s16(values));
+            x += 8;
+            weight += 32;
+        }
+        if (left >= 4) {
+            even = add_four_taps(even, vld1q_s8(weight), vget_low_s16(vmovl_s8(load_four(x))));
+            x += 4;
+            weight += 16;
+            left -= 4;
+        }
+#endif
+        for (; left > 0; left--) {
+            odd = vmlal_n_s16(odd, vget_low_s16(vmovl_s8(load_four(weight))), *x++);
+            weight += 4;
+        }
+        segment += taps->pitch;
+    }
+    vst1q_u32(sums, vreinterpretq_u32_s32(vaddq_s32(even, odd)));
+}
+
+#else
 
 #define EP_FOUR_PRODUCTS(tap)                               \
     do {                                                    \
@@ -47,6 +124,8 @@ static EP_NOINLINE void add_four(const window *taps, const int8_t *weight, const
     }
     sums[0] = sum_0, sums[1] = sum_1, sums[2] = sum_2, sums[3] = sum_3;
 }
+
+#endif
 
 static EP_NOINLINE void add_one(const window *taps, const int8_t *weight, const int32_t *bias, uint32_t *sums)
 {

@@ -5,6 +5,9 @@
  * with one filter each, or of one input channel with four filters or more. */
 #include "ep_depthwise_conv_2d.h"
 #include "ep_window.h"
+#ifdef __ARM_NEON
+#include <arm_neon.h>
+#endif
 
 enum { MOST_RECTANGLES = 5 };
 
@@ -74,22 +77,54 @@ static EP_NOINLINE void add_one(const ep_taps *taps, const int8_t *x, const int8
     *sums = sum;
 }
 
+/* How many channels of one filter each are computed at a time, and by what. */
+#ifdef __ARM_NEON
+enum { MOST_AT_ONCE = 8 };
+
+static EP_NOINLINE void add_eight(const ep_taps *taps, const int8_t *x, const int8_t *weight, const uint32_t *from,
+                                     uint32_t *sums)
+{
+    const int32_t x_step = taps->x_step, step = taps->weight_step;
+    int32x4_t low = vreinterpretq_s32_u32(vld1q_u32(from)), high = vreinterpretq_s32_u32(vld1q_u32(from + 4));
+    for (int32_t i = taps->rows; i > 0; i--) {
+        for (int32_t j = taps->columns; j > 0; j--) {
+            const int16x8_t products = vmull_s8(vld1_s8(x), vld1_s8(weight));
+            low = vaddw_s16(low, vget_low_s16(products));
+            high = vaddw_s16(high, vget_high_s16(products));
+            x += x_step;
+            weight += step;
+        }
+        x += taps->x_skip;
+        weight += taps->weight_skip;
+    }
+    vst1q_u32(sums, vreinterpretq_u32_s32(low));
+    vst1q_u32(sums + 4, vreinterpretq_u32_s32(high));
+}
+
+#define EP_CHOOSE_BLOCK(channels) ((channels) >= 8 ? 8 : (channels) >= 4 ? 4 : 1)
+#define EP_CHOOSE_ADD(block) ((block) == 8 ? add_eight : (block) == 4 ? add_four : add_one)
+#else
+enum { MOST_AT_ONCE = 4 };
+#define EP_CHOOSE_BLOCK(channels) ((channels) >= 4 ? 4 : 1)
+#define EP_CHOOSE_ADD(block) ((block) == 4 ? add_four : add_one)
+#endif
+
 void ep_depthwise_channels(const ep_depthwise_conv_2d_op *op, const ep_taps *part, const ep_taps *end, int8_t *y)
 {
     const int32_t channels = op->channels;
-    const int32_t block = channels >= 4 ? 4 : 1;
+    const int32_t block = EP_CHOOSE_BLOCK(channels);
     EP_NO_UNROLL
     for (int32_t channel = 0; channel < channels; channel += block) {
-        uint32_t sums[4];
+        uint32_t sums[MOST_AT_ONCE];
         const uint32_t *from;
         if (channel + block > channels) {
-            channel = channels - block; /* the last four, some of them for the second time */
+            channel = channels - block; /* the last ones, some of them for the second time */
         }
         from = (const uint32_t *)op->bias + channel;
         EP_NO_UNROLL
         for (const ep_taps *taps = part; taps < end; taps++) {
             const int8_t *x = taps->x + channel * taps->channel_step;
-            (block == 4 ? add_four : add_one)(taps, x, op->weight + channel + taps->weight, from, sums);
+            EP_CHOOSE_ADD(block)(taps, x, op->weight + channel + taps->weight, from, sums);
             from = sums;
         }
         ep_store_outputs(&op->output, sums, channel, block, y + channel);
@@ -171,7 +206,11 @@ static EP_NOINLINE ep_taps *cut(const ep_depthwise_conv_2d_op *op, const ep_call
 void ep_depthwise_conv_2d(const ep_depthwise_conv_2d_op *op, const ep_call *call)
 {
     const int8_t zero = op->x_zero_point;
-    const int8_t zeros[4] = {zero, zero, zero, zero};
+#ifdef __ARM_NEON
+    const int8_t zeros[MOST_AT_ONCE] = {zero, zero, zero, zero, zero, zero, zero, zero};
+#else
+    const int8_t zeros[MOST_AT_ONCE] = {zero, zero, zero, zero};
+#endif
     const int32_t last_left = op->x_columns - 1 - (op->kernel_columns - 1) * op->dilation_columns;
     ep_taps parts[MOST_RECTANGLES], *end = parts;
     int8_t *y = call->y;
