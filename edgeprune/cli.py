@@ -38,7 +38,6 @@ from edgeprune.cli_options import (
     ClassWeightsOption,
     ConfigOption,
     DataOption,
-    DeviceOption,
     EarlyStoppingOption,
     EpochsOption,
     FactoryOption,
@@ -50,6 +49,7 @@ from edgeprune.cli_options import (
     QuietFlag,
     SeedOption,
     TimeLimitOption,
+    TrainDeviceOption,
     WeightDecayOption,
     describe_method_option,
     make_console,
@@ -142,9 +142,19 @@ def compile_command(
             help="Find the strongest pruning that costs at most so much on validation samples, such as 1pp.",
         ),
     ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=PRUNING,
+            help="Search the width of each layer: the most accurate model within limits, such as "
+            "latency=20ms,ram=24K,flash=96K. Exit code 3, and the nearest miss, where there is none.",
+        ),
+    ] = None,
     metric: Annotated[
         str | None,
-        typer.Option(rich_help_panel=PRUNING, help="Of --accuracy-drop: accuracy or macro_f1. (default: accuracy)"),
+        typer.Option(
+            rich_help_panel=PRUNING, help="Of --accuracy-drop and --fit: accuracy or macro_f1. (default: accuracy)"
+        ),
     ] = None,
     ratio: Annotated[float | None, describe_method_option("ratio")] = None,
     scope: Annotated[str | None, describe_method_option("scope")] = None,
@@ -185,7 +195,7 @@ def compile_command(
     patience: PatienceOption = None,
     class_weights: ClassWeightsOption = None,
     time_limit: TimeLimitOption = None,
-    device: DeviceOption = None,
+    train_device: TrainDeviceOption = None,
     seed: SeedOption = None,
     observer: Annotated[
         str | None,
@@ -223,6 +233,28 @@ def compile_command(
         typer.Option(
             rich_help_panel=OUTPUT,
             help="Limits, such as flash=64K,ram=16K,latency=20ms,accuracy_drop=1pp. Exit code 3 when one is missed.",
+        ),
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel=OUTPUT,
+            help="An earlier report.json to compare with, by figure and by layer. Exit code 4 when one got worse.",
+        ),
+    ] = None,
+    tolerance: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=OUTPUT,
+            help="How much worse than the baseline a figure may be, such as instructions=1%,accuracy=0.5pp.",
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SSH://USER@HOST[:PORT]",
+            rich_help_panel=OUTPUT,
+            help="Measure on this ARM Linux device, over ssh; for --target cortex-a53 and its like.",
         ),
     ] = None,
     output: Annotated[
@@ -288,7 +320,7 @@ def train_command(
     patience: PatienceOption = None,
     class_weights: ClassWeightsOption = None,
     time_limit: TimeLimitOption = None,
-    device: DeviceOption = None,
+    train_device: TrainDeviceOption = None,
     seed: SeedOption = None,
     budget: ScoreBudgetOption = None,
     as_json: JsonFlag = False,

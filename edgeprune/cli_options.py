@@ -80,7 +80,9 @@ ClassWeightsOption = Annotated[str | None, typer.Option(rich_help_panel=TRAINING
 TimeLimitOption = Annotated[
     str | None, typer.Option(rich_help_panel=TRAINING, help="For each training, such as 90s, 20m or 2h.")
 ]
-DeviceOption = Annotated[str | None, typer.Option(rich_help_panel=TRAINING, help="auto, cpu or cuda. (default: auto)")]
+TrainDeviceOption = Annotated[
+    str | None, typer.Option(rich_help_panel=TRAINING, help="auto, cpu or cuda, to train on. (default: auto)")
+]
 SeedOption = Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="Seed of everything. (default: 0)")]
 JsonFlag = Annotated[bool, typer.Option("--json", rich_help_panel=OUTPUT, help="Print JSON for programs instead.")]
 QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=OUTPUT, help="No progress, no notes.")]

@@ -18,6 +18,8 @@
     early_stopping = "macro_f1"
     [quantize]
     observer = "minmax"
+    [fit]
+    latency = "20ms"
     [budget]
     model_bytes = "64K"
 
@@ -173,7 +175,7 @@ class FirmwareConfig:
 class Config:
     """A settings file, checked; `Config()` is that of a project without one.
 
-    budget: name -> limit as written; `report.budget.parse_budgets` gives them meaning.
+    budget, fit: name -> limit as written; `report.budget.parse_budgets` gives them meaning.
     folder: the one that paths in the file are relative to; None without a file.
     """
 
@@ -184,6 +186,7 @@ class Config:
     retrain: RetrainConfig = RetrainConfig()
     quantize: QuantizeConfig = QuantizeConfig()
     firmware: FirmwareConfig = FirmwareConfig()
+    fit: Mapping[str, str] = field(default_factory=dict)
     budget: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
 
@@ -197,6 +200,7 @@ TABLES: Mapping[str, type] = {
     "quantize": QuantizeConfig,
     "firmware": FirmwareConfig,
 }
+LIMITS = ("fit", "budget")  # tables of free keys
 
 
 def load_config(path: Path | str) -> Config:
@@ -207,7 +211,7 @@ def load_config(path: Path | str) -> Config:
     path = Path(path)
     content = read_toml(path, "settings file")
     for name, value in content.items():
-        if name not in TABLES and name != "budget":
+        if name not in TABLES and name not in LIMITS:
             raise InputError(f"{path.name}: {_describe_unknown_table(name, value)}")
         if not isinstance(value, dict):
             raise InputError(
@@ -217,8 +221,8 @@ def load_config(path: Path | str) -> Config:
     if "data" in tables:
         options = _read_values(f"{path.name}: [data.options]", tables["data"].options)
         tables["data"] = dataclasses.replace(tables["data"], options=options)
-    budget = _read_values(f"{path.name}: [budget]", content.get("budget", {}))
-    return Config(**tables, budget=budget, folder=path.parent)
+    limits = {name: _read_values(f"{path.name}: [{name}]", content.get(name, {})) for name in LIMITS}
+    return Config(**tables, **limits, folder=path.parent)
 
 
 def load_config_beside(model: Path | str, config_path: Path | None = None) -> Config:
@@ -232,21 +236,22 @@ def load_config_beside(model: Path | str, config_path: Path | None = None) -> Co
 def load_config_options(config_path: Path | None, model: Path | str) -> dict[str, Any]:
     """What the settings file says, by the names of the command line's options; only what it says.
 
-    [retrain] mode is `retrain`, [quantize] samples is `calibration_samples`, [budget] is one text. The data is not
-    among them: `load.find_dataset` takes it from the Config, after --data.
+    [retrain] mode is `retrain`, its device `train_device`, [quantize] samples is `calibration_samples`, [fit] and
+    [budget] are one text each. The data is not among them: `load.find_dataset` takes it from the Config, after --data.
     """
     config = load_config_beside(model, config_path)
     options: dict[str, Any] = {}
     for part in (config.model, config.compile, config.prune, config.retrain, config.quantize, config.firmware):
         values = {item.name: getattr(part, item.name) for item in dataclasses.fields(part)}
         options.update({name: value for name, value in values.items() if value is not None})
-    for name, option in (("mode", "retrain"), ("samples", "calibration_samples")):
+    for name, option in (("mode", "retrain"), ("samples", "calibration_samples"), ("device", "train_device")):
         if name in options:
             options[option] = options.pop(name)
     if config.data.normalization is not None:
         options["normalization"] = config.data.normalization
-    if config.budget:
-        options["budget"] = ",".join(f"{name}={limit}" for name, limit in config.budget.items())
+    for option, limits in (("fit", config.fit), ("budget", config.budget)):
+        if limits:
+            options[option] = ",".join(f"{name}={limit}" for name, limit in limits.items())
     folder = config.folder or Path()
     if "output" in options:
         options["output"] = folder / options["output"]
@@ -335,7 +340,7 @@ def _describe_unknown_key(table: str, key: str) -> str:
 
 
 def _describe_unknown_table(name: str, value: object) -> str:
-    tables = [*TABLES, "budget"]
+    tables = [*TABLES, *LIMITS]
     close = difflib.get_close_matches(name, tables, 1)
     if isinstance(value, dict):
         hint = f"did you mean [{close[0]}]?" if close else f"tables are {', '.join(f'[{table}]' for table in tables)}"

@@ -1,7 +1,7 @@
 """The compiler on one screen: the stages in order, artifact to artifact.
 
-    prepare -> survey -> prune (+ retrain) -> build (ONNX, int8, TFLite) -> verify -> firmware -> evaluate -> measure
-    -> report
+    prepare -> survey -> prune (+ retrain) -> build (ONNX, int8, TFLite) -> verify -> firmware, or Linux programs and
+    device -> evaluate -> measure -> report
 
 A network goes the whole way; an int8 program that others made joins it after `build`. Each stage is a function in
 `stages` and takes what the stages before it made. Files are written once everything has been built, each whole or not
@@ -26,12 +26,16 @@ from edgeprune.settings import CompileSettings
 from edgeprune.stages.build import Exported, Programs, build_programs, survey_base
 from edgeprune.stages.evaluate import evaluate_variants
 from edgeprune.stages.firmware import make_firmware, measure_base, record_firmware
+from edgeprune.stages.fit import begin_fit
+from edgeprune.stages.fit_record import describe_fit
+from edgeprune.stages.linux import make_executables, record_executables
 from edgeprune.stages.measure import collect_metrics, compare_layers, describe_profiles, measure_latencies
+from edgeprune.stages.on_device import ask_for_device, record_device, run_on_device
 from edgeprune.stages.prepare import Job, prepare_job
 from edgeprune.stages.prepare_program import UNPRUNED, prepare_program
 from edgeprune.stages.prune import PrunedModel, prune_and_retrain
 from edgeprune.stages.pruning_record import describe_pruned
-from edgeprune.stages.record import decide_outcome, describe_job, note_cache, write_artifacts
+from edgeprune.stages.record import compare_with_earlier, decide_outcome, describe_job, note_cache, write_artifacts
 from edgeprune.stages.verify import verify_programs
 
 
@@ -51,6 +55,7 @@ def compile_model(settings: CompileSettings, progress: Progress = SILENT) -> Com
     A full-int8 .tflite is compiled as it is (`compile_program`). The exit code in the result is 1 for a parity failure,
     3 or 6 for budgets; what stops the compile before there is anything to report is raised as an EdgepruneError.
     """
+    ask_for_device(settings)
     if is_tflite_file(settings.model):
         return compile_program(settings, progress)
     record = CompileRecord()
@@ -59,10 +64,20 @@ def compile_model(settings: CompileSettings, progress: Progress = SILENT) -> Com
     with timed(record, "survey"):
         base = survey_base(job)
     with timed(record, "prune"):
-        pruned = prune_and_retrain(job)
+        pruned = prune_until_it_fits(record, job, base) if settings.fit else prune_and_retrain(job)
     with timed(record, "build"):
         programs = build_programs(job, base, pruned)
     return finish_compile(record, job, base, pruned, programs)
+
+
+def prune_until_it_fits(record: CompileRecord, job: Job, base: Exported) -> PrunedModel:
+    """The one loop of the compiler: what became of the widths that were tried decides which ones are next."""
+    search = begin_fit(job, base)
+    for candidate in search.propose():
+        pruned = search.prune(candidate)
+        search.judge(candidate, pruned, build_programs(job, base, pruned))
+    record.fit = describe_fit(search)
+    return search.choose().pruned
 
 
 def compile_program(settings: CompileSettings, progress: Progress = SILENT) -> CompileResult:
@@ -83,21 +98,26 @@ def finish_compile(
     with timed(record, "firmware"):
         firmware = make_firmware(job, programs)
         record_firmware(record, job, firmware, measure_base(job, base, programs))
+    with timed(record, "linux"):
+        linux = make_executables(job, programs)
+        record_executables(record, job, linux)
+        device = run_on_device(job, programs, linux)
+        record_device(record, linux, device)
     with timed(record, "evaluate"):
         record.variants = evaluate_variants(job, base_graph, pruned, programs, firmware)
     with timed(record, "measure"):
-        record.latency = measure_latencies(job, programs, firmware)
+        record.latency = measure_latencies(job, programs, firmware, device)
         record.layers = compare_layers(job, pruned, programs)
         record.profiles = describe_profiles(base_graph, programs)
-        record.metrics = collect_metrics(job, record, firmware)
+        record.metrics = collect_metrics(job, record, firmware, device)
     record.pruning = describe_pruned(job, base, pruned, programs)
     describe_job(record, job)
-    write_artifacts(record, job, pruned, programs, firmware)
-    decide_outcome(record, job.settings.budgets)
-    document = to_json(record, __version__)
+    write_artifacts(record, job, pruned, programs, firmware, linux)
+    decide_outcome(record, job.settings.limits, device)
+    document = compare_with_earlier(to_json(record, __version__), job)
     write_manifest(document, job.output)
     note_cache(job)
-    return CompileResult(record.exit_code, document, write_report(document, job.output), job.cache)
+    return CompileResult(document["exit_code"], document, write_report(document, job.output), job.cache)
 
 
 @contextmanager

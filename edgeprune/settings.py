@@ -10,7 +10,16 @@ from typing import Any
 
 from edgeprune.errors import InputError
 from edgeprune.file_kinds import is_tflite_file
-from edgeprune.method_table import METHODS, METRICS, OPTIONS, RETRAIN_MODES, check_options, explain_refusal
+from edgeprune.method_table import (
+    FIT_OPTIONS,
+    FIT_REFUSALS,
+    METHODS,
+    METRICS,
+    OPTIONS,
+    RETRAIN_MODES,
+    check_options,
+    explain_refusal,
+)
 from edgeprune.report.budget import Budget, parse_budgets, parse_quantity
 
 OBSERVERS = ("minmax", "percentile", "mse")
@@ -18,10 +27,11 @@ CONVERTERS = ("edgeprune", "tensorflow")
 MEMORY_MODES = ("auto", "arena", "streaming")
 TOOLCHAINS = ("zig", "gcc")
 EMULATORS = ("auto", "unicorn", "qemu")
+FIT_NAMES = ("latency", "cycles", "instructions", "ram", "flash")  # what widths can be searched for
 
 # What is asked of a network, and has no meaning for a finished int8 program (.tflite).
 _NETWORK_OPTIONS = (
-    *("factory", "allow_pickle", "method", *OPTIONS, "retrain", "accuracy_drop", "metric", "train"),
+    *("factory", "allow_pickle", "method", *OPTIONS, "retrain", "accuracy_drop", "fit", "metric", "train"),
     *("observer", "calibration_samples", "converter", "time_limit"),
 )
 
@@ -39,7 +49,6 @@ _TRAINING_NAMES = (
     "early_stopping",
     "patience",
     "class_weights",
-    "device",
 )
 
 
@@ -52,11 +61,14 @@ class CompileSettings:
     method_options: options of the method that differ from its defaults; `pruning_options` has all of them.
     retrain: after pruning; the method's own default where None is given.
     accuracy_drop: how many percentage points of `metric` pruning may cost on validation samples; None: not asked.
+    fit: limits that the widths of the layers are searched for; empty: the method prunes by its own strength.
     training: names and values of `prune.TrainSettings` that differ from the method's recipe.
     train: 'pkg.module:function' that trains in place of edgeprune's own loop.
     memory: of the firmware: whole maps ('arena'), a few rows at a time ('streaming'), or what is cheap ('auto').
     toolchain: compiler of the firmware. emulator: what runs it; 'auto' takes unicorn where it knows the core.
     budgets: limits the result is held against.
+    device: where a model for ARM Linux is measured, ssh://user@host[:port]; None: nowhere.
+    baseline: an earlier report to compare with. tolerances: how much worse a figure may be than there, as text.
     cache: folder of results to find again; None: as `cache.find_cache_folder` says. use_cache: False: none is used.
     """
 
@@ -71,6 +83,7 @@ class CompileSettings:
     method_options: Mapping[str, Any] = field(default_factory=dict)
     retrain: str | None = None
     accuracy_drop: float | None = None
+    fit: tuple[Budget, ...] = ()
     metric: str = "accuracy"
     train: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -81,6 +94,9 @@ class CompileSettings:
     toolchain: str = "zig"
     emulator: str = "auto"
     budgets: tuple[Budget, ...] = ()
+    device: str | None = None
+    baseline: Path | None = None
+    tolerances: str = ""
     output: Path | None = None
     seed: int = 0
     cache: Path | None = None
@@ -110,6 +126,9 @@ class CompileSettings:
                 f"it does inside it. Methods that take it: {having}"
             )
         self._check_accuracy_drop()
+        self._check_fit()
+        if self.tolerances and self.baseline is None:
+            raise InputError("--tolerance is for comparisons with a baseline; give --baseline, or leave it out")
         if self.calibration_samples < 1:
             raise InputError(f"--calibration-samples is {self.calibration_samples}; allowed: 1 or more")
 
@@ -123,12 +142,47 @@ class CompileSettings:
             raise InputError(
                 f"--accuracy-drop is {self.accuracy_drop:g}; allowed: 0 or more, below 100 percentage points"
             )
-        if info.strength in self.method_options:
+        if info.strength in self.method_options and not self.fit:
             flag = OPTIONS[str(info.strength)].flag
             raise InputError(
                 f"{flag} and --accuracy-drop both say how strongly {self.method} prunes: give {flag} for a fixed "
                 f"strength, or --accuracy-drop to have {flag} searched"
             )
+
+    def _check_fit(self) -> None:
+        if not self.fit:
+            return
+        for budget in self.fit:
+            if budget.name not in FIT_NAMES:
+                raise InputError(
+                    f"--fit {budget.name}: widths are searched for {', '.join(FIT_NAMES)}; hold {budget.name} with "
+                    "--budget"
+                )
+            if budget.limit <= 0:
+                raise InputError(f"--fit {budget.name} is {budget.limit:g}; allowed: above 0")
+        if self.method in FIT_REFUSALS:
+            having = ", ".join(name for name in METHODS if name not in FIT_REFUSALS)
+            raise InputError(
+                f"--fit does not go with --method {self.method}: {FIT_REFUSALS[self.method]}. Methods whose widths can "
+                f"be searched: {having}"
+            )
+        given = next((name for name in self.method_options if name not in FIT_OPTIONS), None)
+        if given is not None:
+            flag = OPTIONS[given].flag
+            raise InputError(
+                f"{flag} and --fit both say how {self.method} prunes: give {flag} for a fixed strength, held by "
+                "--budget, or --fit to have the widths searched"
+            )
+
+    @property
+    def fit_options(self) -> dict[str, Any]:
+        """The method's options that --fit leaves it."""
+        return {name: value for name, value in self.pruning_options.items() if name in FIT_OPTIONS}
+
+    @property
+    def limits(self) -> tuple[Budget, ...]:
+        """All that the result is held against."""
+        return (*self.fit, *(budget for budget in self.budgets if budget not in self.fit))
 
     @property
     def pruning_options(self) -> dict[str, Any]:
@@ -147,10 +201,10 @@ class CompileSettings:
     @property
     def watches_validation(self) -> bool:
         """Whether anything is decided on validation samples, so that some have to be held back."""
-        decides = self.recipe.get("early_stopping", "none") != "none"
-        return self.method != "none" and (
-            decides or self.accuracy_drop is not None or self.pruning_options.get("stop") == "accuracy"
-        )
+        if self.method == "none":
+            return False
+        decides = self.recipe.get("early_stopping", "none") != "none" or self.pruning_options.get("stop") == "accuracy"
+        return decides or self.accuracy_drop is not None or bool(self.fit)
 
 
 @dataclass(frozen=True)
@@ -187,6 +241,9 @@ def resolve_compile_settings(model: Path, config_path: Path | None, options: Map
         merged["accuracy_drop"] = _parse_drop(merged["accuracy_drop"])
         if info.strength not in options:
             merged.pop(str(info.strength), None)  # the settings file's fixed strength gives way to the search
+    if "fit" in merged:  # so does what it says of how much goes
+        for name in (name for name in info.defaults if name not in FIT_OPTIONS and name not in options):
+            merged.pop(name, None)
     # a settings file may hold options for other methods than the one that runs
     chosen = {name: merged[name] for name in info.defaults if name in merged}
     if method == "none":
@@ -232,13 +289,19 @@ def _shape_options(options: Mapping[str, Any], kind: type) -> dict[str, Any]:
     shaped: dict[str, Any] = {name: value for name, value in options.items() if name in known}
     training = dict(shaped.pop("training", {}))
     training.update({name: options[name] for name in _TRAINING_NAMES if name in options})
+    if "train_device" in options:  # --device is where the compiled model is measured
+        training["device"] = options["train_device"]
     if "time_limit" in options:
         training["time_limit_s"] = parse_duration(str(options["time_limit"]))
     shaped["training"] = training
     if "allow_pickle" in shaped and isinstance(shaped["allow_pickle"], str):
         shaped["allow_pickle"] = tuple(filter(None, (part.strip() for part in shaped["allow_pickle"].split(","))))
+    if "tolerance" in options:
+        shaped["tolerances"] = options["tolerance"]
     if "budget" in options:
         shaped["budgets"] = parse_budgets(options["budget"])
+    if "fit" in options:
+        shaped["fit"] = parse_budgets(options["fit"], "--fit")
     return shaped
 
 

@@ -46,6 +46,7 @@ def test_the_example_in_the_docstring(tmp_path: Path) -> None:
         "epochs": 300,
         "early_stopping": "macro_f1",
         "observer": "minmax",
+        "fit": "latency=20ms",
         "budget": "model_bytes=64K",
     }
 
@@ -182,8 +183,9 @@ def test_every_compile_option_that_is_not_about_one_run_has_a_key() -> None:
         "calibration_samples",
         "training",
         "budgets",
+        "fit",
         "data",
         "method_options",
     }
-    of_one_run = {"model", "config"}
+    of_one_run = {"model", "config", "cache", "use_cache", "device", "baseline", "tolerances"}
     assert {item.name for item in dataclasses.fields(CompileSettings)} - of_one_run <= keys

@@ -12,16 +12,19 @@ from edgeprune.measure import LayerMacs, LayerProfile, Profile, count_macs, meas
 from edgeprune.measure.host import name_cpu
 from edgeprune.report import METRIC_KINDS, CompileRecord, LayerRow, Metric
 from edgeprune.stages.build import Programs
+from edgeprune.stages.device import DeviceResult
 from edgeprune.stages.firmware import FirmwareResult
 from edgeprune.stages.prepare import Job
 from edgeprune.stages.prune import PrunedModel
 
 # what a figure of the device itself waits for, by family of targets
-NEEDS: Mapping[str, str] = {"cortex-a": "needs a run on the device"}
+NEEDS: Mapping[str, str] = {"cortex-a": "needs a run on the device (--device ssh://user@host)"}
 
 
-def measure_latencies(job: Job, programs: Programs, firmware: FirmwareResult | None) -> Sequence[Mapping[str, Any]]:
-    """Times on this host for ONNX Runtime and LiteRT; for another target a modelled one, or why there is none."""
+def measure_latencies(
+    job: Job, programs: Programs, firmware: FirmwareResult | None, device: DeviceResult | None
+) -> Sequence[Mapping[str, Any]]:
+    """Times on the device, or modelled, or why there are none; and on this host, of ONNX Runtime and LiteRT."""
     files = {
         "ONNX Runtime float32": programs.float32_onnx,
         "ONNX Runtime int8": programs.int8_onnx,
@@ -31,8 +34,10 @@ def measure_latencies(job: Job, programs: Programs, firmware: FirmwareResult | N
     rows: list[dict[str, Any]] = []
     if firmware is not None:
         rows.append(_describe_modelled_latency(job, firmware))
+    elif device is not None and device.latency_us is not None:
+        rows += [dict(row) for row in device.latency]
     elif job.target.family in NEEDS:
-        rows.append({"name": job.target.name, "method": "unavailable", "reason": NEEDS[job.target.family]})
+        rows.append({"name": job.target.name, "method": "unavailable", "reason": _explain_missing(job, device)})
     made = {name: content for name, content in files.items() if content is not None}
     with job.progress.step("latency on this host", total=len(made)) as step:
         for name, content in made.items():
@@ -40,6 +45,11 @@ def measure_latencies(job: Job, programs: Programs, firmware: FirmwareResult | N
             rows.append(job.cache.reuse_json("host-latency", inputs, partial(_time_on_host, name, content, job)))
             step.advance()
     return rows
+
+
+def _explain_missing(job: Job, device: DeviceResult | None) -> str:
+    """Why there is no figure of the device's own."""
+    return NEEDS[job.target.family] if device is None else device.reason
 
 
 def _time_on_host(name: str, content: bytes, job: Job) -> dict[str, Any]:
@@ -110,7 +120,9 @@ def _compare(before: LayerMacs | LayerProfile | None, after: LayerMacs | LayerPr
     )
 
 
-def collect_metrics(job: Job, record: CompileRecord, firmware: FirmwareResult | None) -> dict[str, Metric]:
+def collect_metrics(
+    job: Job, record: CompileRecord, firmware: FirmwareResult | None, device: DeviceResult | None
+) -> dict[str, Metric]:
     """The figures that budgets and gates speak of; None with the reason where one cannot be had."""
     int8, base = record.variants["int8"], record.variants.get("base")
     metrics = {
@@ -133,7 +145,7 @@ def collect_metrics(job: Job, record: CompileRecord, firmware: FirmwareResult | 
     else:
         for name in ("flash", "ram", "instructions", "cycles"):
             metrics[name] = Metric(name, None, None, NEEDS.get(job.target.family, "the host has no such figure"))
-        metrics["latency"] = _latency_metric(record, job.target.family)
+        metrics["latency"] = _latency_metric(job, record, device)
     if set(metrics) != set(METRIC_KINDS):
         raise AssertionError(f"figures without a value: {set(METRIC_KINDS) ^ set(metrics)}")
     return metrics
@@ -170,9 +182,11 @@ def _score_metric(name: str, fraction: float | None, reason: str) -> Metric:
     return Metric(name, round(100 * fraction, 6), "host")
 
 
-def _latency_metric(record: CompileRecord, family: str) -> Metric:
-    """On the host: LiteRT's int8 median. Elsewhere none: a host time is not the device's."""
-    if family in NEEDS:
-        return Metric("latency", None, None, NEEDS[family])
+def _latency_metric(job: Job, record: CompileRecord, device: DeviceResult | None) -> Metric:
+    """On a device: the static program's median. On the host: LiteRT's int8 median; it is no other device's."""
+    if device is not None and device.latency_us is not None:
+        return Metric("latency", device.latency_us, "device")
+    if job.target.family in NEEDS:
+        return Metric("latency", None, None, _explain_missing(job, device))
     row = next(row for row in record.latency if row["name"] == "LiteRT int8")
     return Metric("latency", row["p50_us"], "host")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +22,8 @@ from edgeprune.load import find_dataset, load_dataset, load_model, split_train
 from edgeprune.lower.tensorflow_converter import require_tensorflow
 from edgeprune.progress import Progress
 from edgeprune.prune import TrainSettings, predict
+from edgeprune.report.document import read_report
+from edgeprune.report.tolerance import parse_tolerances
 from edgeprune.settings import CompileSettings
 from edgeprune.target import Target, load_target
 
@@ -32,7 +36,7 @@ class Job:
     train_indices, validation_indices: into data.x_train; no validation samples where nothing watches them.
     training: the recipe of every training of this compile.
     is_scored: whether the model classifies this data, so that it has an accuracy.
-    cache: where results of earlier runs are found.
+    cache: where results of earlier runs are found. baseline: the earlier report to compare with.
     checked_on, tested_on: what the samples of lockstep and end-to-end parity are called in the report.
     """
 
@@ -49,6 +53,7 @@ class Job:
     notes: list[str]
     is_scored: bool
     cache: Cache
+    baseline: Mapping[str, Any] | None = None
     checked_on: str = "calibration samples"
     tested_on: str = "test samples"
 
@@ -79,6 +84,11 @@ class Job:
 def prepare_job(settings: CompileSettings, progress: Progress) -> Job:
     """Read everything and check that it fits; nothing is written but a probe of the output folder."""
     target = load_target(settings.target)
+    if settings.fit and not target.is_microcontroller:
+        raise InputError(
+            f"--fit does not go with {target.name}: widths are searched by the cost of the firmware that is made for "
+            "microcontrollers (`edgeprune targets`)"
+        )
     training = TrainSettings(**settings.recipe)  # checks every value before anything is read
     if settings.converter == "tensorflow":
         require_tensorflow()
@@ -117,7 +127,22 @@ def prepare_job(settings: CompileSettings, progress: Progress) -> Job:
         notes=notes,
         is_scored=is_scored,
         cache=open_cache(settings),
+        baseline=read_baseline(settings, target),
     )
+
+
+def read_baseline(settings: CompileSettings, target: Target) -> Mapping[str, Any] | None:
+    """The report that the settings name; raises InputError for a damaged one, or one of another target."""
+    if settings.baseline is None:
+        return None
+    baseline = read_report(settings.baseline)
+    if baseline["target"]["name"] != target.name:
+        raise InputError(
+            f"--baseline {settings.baseline}: it is of {baseline['target']['name']}, this compile is for "
+            f"{target.name}; give a report of the same target"
+        )
+    parse_tolerances(settings.tolerances)
+    return baseline
 
 
 def open_cache(settings: CompileSettings) -> Cache:

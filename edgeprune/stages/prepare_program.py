@@ -27,7 +27,7 @@ from edgeprune.reference import dequantize_values, quantize_values
 from edgeprune.settings import CompileSettings
 from edgeprune.stages.build import Programs
 from edgeprune.stages.manifest import find_recorded_normalization
-from edgeprune.stages.prepare import Job, choose_normalization, open_cache, probe_folder
+from edgeprune.stages.prepare import Job, choose_normalization, open_cache, probe_folder, read_baseline
 from edgeprune.stages.prune import PrunedModel
 from edgeprune.target import Target, load_target
 
@@ -84,6 +84,7 @@ def prepare_program(settings: CompileSettings, progress: Progress) -> tuple[Job,
         notes=notes,
         is_scored=is_scored,
         cache=open_cache(settings),
+        baseline=read_baseline(settings, target),
         checked_on="random inputs" if is_random else "training samples",
         tested_on="random inputs" if is_random else "test samples",
     )

@@ -13,14 +13,19 @@ from torch import fx
 
 from edgeprune.disk import write_file_atomically
 from edgeprune.doctor import list_tool_versions
-from edgeprune.errors import ParityError
+from edgeprune.errors import BudgetMissedError, MeasurementUnavailableError, ParityError, combine_exit_codes
 from edgeprune.load import save_model
 from edgeprune.prune.checkpoint import digest_module
 from edgeprune.report import Artifact, Budget, CompileRecord, check_budgets, exit_code_of
+from edgeprune.report.gate import add_baseline, compare_with_baseline
+from edgeprune.report.tolerance import parse_tolerances
 from edgeprune.settings import CompileSettings
 from edgeprune.stages.build import Programs
+from edgeprune.stages.device import DeviceResult
 from edgeprune.stages.firmware import ELF, FirmwareResult
 from edgeprune.stages.firmware import FOLDER as FIRMWARE_FOLDER
+from edgeprune.stages.linux import FOLDER as LINUX_FOLDER
+from edgeprune.stages.linux import LinuxResult
 from edgeprune.stages.prepare import Job
 from edgeprune.stages.prune import PrunedModel
 from edgeprune.target import describe_target
@@ -63,24 +68,31 @@ def describe_settings(settings: CompileSettings) -> dict[str, Any]:
     values["data"] = None if settings.data is None else settings.data.rsplit("/", 1)[-1]
     values["output"] = None if settings.output is None else settings.output.name
     values["training"] = settings.recipe
-    for name in ("cache", "use_cache"):  # they change nothing in what comes out
+    # they change nothing in what comes out; an address is nobody else's business
+    for name in ("cache", "use_cache", "baseline", "device"):
         del values[name]
     return values
 
 
 def write_artifacts(
-    record: CompileRecord, job: Job, pruned: PrunedModel, programs: Programs, firmware: FirmwareResult | None
+    record: CompileRecord,
+    job: Job,
+    pruned: PrunedModel,
+    programs: Programs,
+    firmware: FirmwareResult | None,
+    linux: LinuxResult | None,
 ) -> None:
     """Put every form of the model into the output folder and note size and digest of each."""
-    files = {**programs.files, **_list_firmware_files(firmware)}
+    files = {**programs.files, **_list_firmware_files(firmware), **({} if linux is None else linux.files)}
     if pruned.module is not None:
         files[PRUNED_MODEL] = ("PyTorch (torch.export), pruned", _save_pruned(job, pruned.module))
     for name, (kind, content) in files.items():
         write_file_atomically(job.output / name, content)
         record.artifacts.append(describe_artifact(name, kind, content))
-    for path in (job.output / FIRMWARE_FOLDER).glob("*"):
-        if f"{FIRMWARE_FOLDER}/{path.name}" not in files:
-            path.unlink()  # of an earlier firmware: it would be compiled with this one
+    for folder in (FIRMWARE_FOLDER, f"{LINUX_FOLDER}/src"):
+        for path in (job.output / folder).glob("*"):
+            if f"{folder}/{path.name}" not in files:
+                path.unlink()  # of an earlier compile: it would be built into this one
 
 
 def _list_firmware_files(firmware: FirmwareResult | None) -> dict[str, tuple[str, bytes]]:
@@ -107,6 +119,14 @@ def _save_pruned(job: Job, module: fx.GraphModule) -> bytes:
     return job.cache.reuse("pruned-model", inputs, make)[PRUNED_MODEL]
 
 
+def compare_with_earlier(document: dict[str, Any], job: Job) -> dict[str, Any]:
+    """The report with the comparison that the settings ask for in it."""
+    if job.baseline is None:
+        return document
+    tolerances = parse_tolerances(job.settings.tolerances)
+    return add_baseline(document, compare_with_baseline(document, job.baseline, tolerances))
+
+
 def note_cache(job: Job) -> None:
     """Say what was not computed again, and what could not be kept."""
     cache = job.cache
@@ -122,17 +142,27 @@ def describe_artifact(name: str, kind: str, content: bytes) -> Artifact:
     return Artifact(name, kind, len(content), hashlib.sha256(content).hexdigest())
 
 
-def decide_outcome(record: CompileRecord, budgets: Sequence[Budget]) -> None:
-    """Hold the budgets against the figures; set the exit code and the sentence that the report opens with."""
+def decide_outcome(record: CompileRecord, budgets: Sequence[Budget], device: DeviceResult | None) -> None:
+    """Hold the budgets against the figures; set the exit code and the sentence that the report opens with.
+
+    device: of --device; one that gave no figure is a measurement that is unavailable.
+    """
     record.budgets = check_budgets(budgets, record.metrics)
     if not record.parity.get("passed", True):
         failed = [check["name"] for check in record.parity["checks"] if not check["passed"]]
         record.exit_code = ParityError.exit_code
         record.outcome = f"Parity failed: {'; '.join(failed)}. The artifacts are kept as evidence; do not ship them."
         return
-    record.exit_code = exit_code_of(record.budgets)
+    is_lost = device is not None and device.latency_us is None
+    codes = [exit_code_of(record.budgets), MeasurementUnavailableError.exit_code if is_lost else 0]
+    record.exit_code = combine_exit_codes(codes)
     unmet = [result.message for result in record.budgets if result.state != "met"]
+    if record.fit.get("missed"):
+        unmet.append(record.fit["missed"])
+        record.exit_code = record.exit_code or BudgetMissedError.exit_code
     if unmet:
         record.outcome = f"Built and verified, but not within budget: {'; '.join(unmet)}"
+    elif is_lost:
+        record.outcome = f"Built and verified, but nothing was measured on the device: {record.device['reason']}"
     else:
         record.outcome = "Built and verified" + (f", within {len(record.budgets)} budgets" if record.budgets else "")

@@ -25,7 +25,10 @@ from edgeprune.stages.record import PRUNED_MODEL
 # what names code of the user's, which a report alone must not start
 CODE_SETTINGS = ("factory", "train", "allow_pickle")
 # what says where and against what, and changes no artifact
-LEFT_OUT = ("model", "data", "config", "output", "budgets", "cache", "use_cache")
+LEFT_OUT = (
+    *("model", "data", "config", "output", "cache", "use_cache"),
+    *("budgets", "device", "baseline", "tolerances"),
+)
 
 
 @dataclass(frozen=True)
