@@ -12,6 +12,7 @@ from edgeprune.report.cost_figures import (
     draw_layer_time,
 )
 from edgeprune.report.device_figures import draw_device_times
+from edgeprune.report.fit_figures import draw_fit_figures
 from edgeprune.report.plotting import AFTER_COLOR, BEFORE_COLOR, VARIANT_COLORS, Document, Figure, make_figure
 from edgeprune.report.pruning_figures import draw_pruning_figures
 
@@ -36,7 +37,7 @@ def draw_figures(document: Document) -> dict[str, Figure]:
     }
     figures = {name: draw(document) for name, draw in drawers.items()}
     found = {name: figure for name, figure in figures.items() if figure is not None}
-    return {**found, **draw_pruning_figures(document)}
+    return {**found, **draw_fit_figures(document), **draw_pruning_figures(document)}
 
 
 def draw_accuracy_against_macs(document: Document) -> Figure | None:

@@ -18,6 +18,7 @@ from typing import Any
 from edgeprune.errors import EdgepruneError
 from edgeprune.report import device_tables, gate_tables, provenance, tables
 from edgeprune.report.figures import draw_figures
+from edgeprune.report.fit_tables import list_fit, list_fit_widths
 from edgeprune.report.ladder import climb_ladder, list_lockstep
 from edgeprune.report.memory_figures import draw_base_memory_plan, draw_memory_plan, list_memory_plan
 from edgeprune.report.picture import Picture
@@ -89,7 +90,7 @@ def list_sections(document: Mapping[str, Any], figures: Mapping[str, Figure]) ->
             [gate_tables.list_baseline(document), *gate_tables.list_baseline_layers(document)],
             [gate_tables.list_baseline_differences(document)],
         ),
-        Section("Fit", name_figures(figures, "fit-")),
+        Section("Fit", name_figures(figures, "fit-"), [list_fit(document)], [list_fit_widths(document)]),
         Section("Accuracy", costs, [tables.list_variants(document)], [tables.list_confusion(document)]),
         Section(
             "Layers",

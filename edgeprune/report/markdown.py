@@ -8,6 +8,7 @@ from typing import Any
 
 from edgeprune.report import tables
 from edgeprune.report.device_tables import list_device
+from edgeprune.report.fit_tables import list_fit, list_fit_widths
 from edgeprune.report.gate_tables import list_baseline, list_baseline_differences, list_baseline_layers
 from edgeprune.report.pruning_tables import list_pruning_tables
 from edgeprune.report.tables import Table
@@ -25,6 +26,7 @@ def render_markdown(document: Mapping[str, Any]) -> str:
     shown = (
         tables.list_budgets(document),
         list_baseline(document),
+        list_fit(document),
         tables.list_variants(document),
         tables.list_firmware(document),
         tables.list_memory_choices(document),
@@ -35,6 +37,7 @@ def render_markdown(document: Mapping[str, Any]) -> str:
         *list_baseline_layers(document),
         list_baseline_differences(document),
         list_device(document),
+        list_fit_widths(document),
         tables.list_sqnr(document, worst=5),
         tables.list_layers(document),
         tables.list_unpruned(document),
