@@ -280,6 +280,30 @@ def test_nothing_steers_qemu_from_outside(
 # generated models
 
 
+def count_sdot(executable: Executable) -> int:
+    """How many SDOT by element the program's code holds: Arm DDI 0487, C7.2 (Q, L, M, Rm, H, Rn and Rd are free)."""
+    text = ELFFile(io.BytesIO(executable.content)).get_section_by_name(".text").data()
+    words = np.frombuffer(text, "<u4")
+    return int(((words & 0xBFC0F400) == 0x0F80E000).sum())
+
+
+def test_sdot_is_taken_where_the_core_has_it() -> None:
+    firmware = generate_firmware(make_int8_network("fcn"), load_target("cortex-a53"), portable=True)
+    programs = {
+        core: build_executable(firmware.compiled_files, "aarch64", target=load_target(core) if core else None)
+        for core in ("", "cortex-a53", "cortex-a72", "cortex-a76")
+    }
+    assert {core: (count_sdot(program) > 0, program.requires) for core, program in programs.items()} == {
+        "": (False, ()),
+        "cortex-a53": (False, ()),
+        "cortex-a72": (False, ()),
+        "cortex-a76": (True, ("asimddp",)),
+    }
+    assert programs[""].content == programs["cortex-a53"].content == programs["cortex-a72"].content
+    other = build_executable(firmware.compiled_files, "armv7", target=load_target("cortex-a76"))
+    assert other.requires == ()
+
+
 @pytest.mark.parametrize("architecture", EACH)
 def test_a_network_is_the_reference_to_the_bit(architecture: str) -> None:
     graph = make_int8_network("lite")

@@ -6,6 +6,9 @@
 #ifdef __ARM_NEON
 #include <arm_neon.h>
 #endif
+#if defined(__ARM_FEATURE_DOTPROD) && defined(__aarch64__) /* VQTBL1 is of 64-bit cores only */
+#define EP_SDOT
+#endif
 
 /* A part of a window: `segments` runs of `length` values, `pitch` bytes apart. */
 typedef struct {
@@ -24,7 +27,7 @@ static inline int8x8_t load_four(const int8_t *values)
     return vreinterpret_s8_s32(vdup_n_s32(word));
 }
 
-#ifndef __ARM_FEATURE_DOTPROD
+#ifndef EP_SDOT
 /* `sums` and the products of four taps with four channels each. */
 static inline int32x4_t add_four_taps(int32x4_t sums, int8x16_t weight, int16x4_t x)
 {
@@ -41,14 +44,14 @@ static EP_NOINLINE void add_four(const window *taps, const int8_t *weight, const
 {
     const int8_t *segment = taps->x;
     int32x4_t even = vld1q_s32(bias), odd = vdupq_n_s32(0);
-#ifdef __ARM_FEATURE_DOTPROD
+#ifdef EP_SDOT
     static const uint8_t turned[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
     const uint8x16_t turn = vld1q_u8(turned); /* a channel's four taps side by side */
 #endif
     for (int32_t i = taps->segments; i > 0; i--) {
         const int8_t *x = segment;
         int32_t left = taps->length;
-#ifdef __ARM_FEATURE_DOTPROD
+#ifdef EP_SDOT
         for (; left >= 16; left -= 16) {
             const int8x16_t values = vld1q_s8(x);
             even = vdotq_laneq_s32(even, vqtbl1q_s8(vld1q_s8(weight), turn), values, 0);
