@@ -532,13 +532,14 @@ def _collect_options(values: Mapping[str, Any], leave_out: Sequence[str]) -> dic
 
 def _print_compile_result(console: Console, document: Mapping[str, Any], page: Path) -> None:
     from edgeprune.console import print_tables
-    from edgeprune.report import pruning_tables, tables
+    from edgeprune.report import fit_tables, pruning_tables, tables
 
     print_tables(
         console,
         [
             tables.list_variants(document),
             pruning_tables.list_search(document),
+            fit_tables.list_fit(document),
             pruning_tables.list_masks(document),
             pruning_tables.list_transport(document),
             tables.list_parity(document),
