@@ -221,8 +221,8 @@ def load_config(path: Path | str) -> Config:
     if "data" in tables:
         options = _read_values(f"{path.name}: [data.options]", tables["data"].options)
         tables["data"] = dataclasses.replace(tables["data"], options=options)
-    limits = {name: _read_values(f"{path.name}: [{name}]", content.get(name, {})) for name in LIMITS}
-    return Config(**tables, **limits, folder=path.parent)
+    fit, budget = (_read_values(f"{path.name}: [{name}]", content.get(name, {})) for name in LIMITS)
+    return Config(**tables, fit=fit, budget=budget, folder=path.parent)
 
 
 def load_config_beside(model: Path | str, config_path: Path | None = None) -> Config:
