@@ -1,69 +1,46 @@
 """--fit: the most accurate network within limits on latency, RAM, flash.
 
-Widths are searched by what they cost on this target (`prune.widths`), asked of the code generator, without a training.
-The few that remain are built once before they are trained: where the built firmware and the prediction differ, the
-search goes on with limits moved by just that. Then they are trained, quantized, scored on validation samples and
-measured (the loop is in `pipeline`), and the best of those that fit is taken.
+Widths are planned by what they cost on this target, without a training (`fit_plan`). The few that remain are trained,
+quantized, scored on validation samples, built and run (the loop is in `pipeline`); the best of those that fit is taken.
 
 Candidates: at the limits, by cost; at the limits, the same share of every layer; and by cost at three quarters of the
-way from the narrowest network to the limits, which on few validation samples may be as good. Where none of them fits
-and is good enough, wider ones follow, beyond the limits: they show what would have to give.
+way from the narrowest network to the limits, which on few validation samples may be as good. One that misses a limit
+once it is trained is followed by a narrower one. Where none fits and is accurate enough, wider ones follow, beyond the
+limits: they show what would have to give. A model that fits as it is, is not pruned.
 
-Nothing is kept for going on after an interruption but what is cached by content anyhow: the plans, the figures, the
-trainings. The same command goes the same way.
+Nothing is noted for the case of an interruption: plans, figures and trainings are found by content, so the same command
+goes the same way and waits for nothing twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from torch import fx
 
 from edgeprune.errors import InputError, MeasurementUnavailableError
 from edgeprune.executors import ReferenceExecutor, run_on_floats
 from edgeprune.layout import arrange_samples
 from edgeprune.metrics import score_predictions
-from edgeprune.progress import Step
-from edgeprune.prune import AccuracyLimit, Bench
+from edgeprune.prune import AccuracyLimit, TrainSettings
 from edgeprune.prune.methods.base import describe_pruning
 from edgeprune.prune.methods.dsp import FINETUNING_EPOCHS
 from edgeprune.prune.methods.structured import finish
-from edgeprune.prune.widths import WidthPoint, Widths, search_uniform, search_widths
 from edgeprune.stages.build import Exported, Programs, export_network
-from edgeprune.stages.fit_sizing import Figures, WidthSizer, describe_rig, measure_program
-from edgeprune.stages.fit_start import FitStart, make_start
+from edgeprune.stages.fit_plan import BY_COST, UNIFORM, Candidate, Limits, WidthPlanner, hold
+from edgeprune.stages.fit_sizing import Figures, WidthSizer, measure_program
+from edgeprune.stages.fit_start import make_start
 from edgeprune.stages.prepare import Job
 from edgeprune.stages.prune import PrunedModel, make_bench, note_limit
 
-BY_COST, UNIFORM, NARROWEST, AS_IT_IS = "by cost", "same share of each layer", "one channel a layer", "as it is"
+AS_IT_IS, NARROWEST = "as it is", "one channel a layer"
 LOWER = 0.75  # of the way from the narrowest network to the limits
 # of the way from the limits to the network as it is
 BEYOND = ((1 / 3, "a third beyond the limits"), (2 / 3, "two thirds beyond the limits"))
-# Before a training: built figures move the limits so often. After one that missed: so often another.
-ROUNDS, RETRIES = 3, 1
-SLACK = 0.01  # a built figure that is nearer to its limit needs no further round
-# how much instructions and cycles may depend on the values of the one sample that is run
-VALUE_MARGIN: Mapping[str, float] = {"latency": 0.003, "cycles": 0.003, "instructions": 0.003}
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """Widths worth a training.
-
-    title: family and place of its limits, for people. removed: units of the start. limits: those it was searched for.
-    predicted: without a compiler. kept: share of the scores, as in `WidthPoint`.
-    """
-
-    title: str
-    family: str
-    removed: frozenset[int]
-    limits: Mapping[str, float]
-    predicted: Figures
-    kept: float
+RETRIES = 1  # of candidates that miss once they are trained
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,103 +52,101 @@ class Trial:
 
     candidate: Candidate
     pruned: PrunedModel
-    widths: Mapping[str, int]
     measured: Figures
     score: float
     loss: float
-    parameters: int
-    trainings: int
     fits: bool
 
 
 class FitSearch:
-    """One search: what was planned and tried so far.
+    """One search: what was tried so far.
 
-    limits: of the budgets by name. base: figures of the model as it is. reference: the base's score, float.
-    path: all widths whose cost was asked for on the way, for the report.
+    limits: of the budgets by name. base: figures of the model as it is. reference: its score in float32.
     """
 
     def __init__(self, job: Job, exported: Exported) -> None:
-        self.job, self.exported = job, exported
-        self.limits = {budget.name: budget.limit for budget in job.settings.fit}
-        self.bench: Bench = make_bench(job)
+        self.job = job
+        self.limits: Limits = {budget.name: budget.limit for budget in job.settings.fit}
+        self.bench = make_bench(job)
         self.metric = job.settings.metric
         self.reference = self.bench.score(self.bench.base, self.metric)
-        self.base_sizer = WidthSizer(job, self.bench.base, exported)
-        self.base, reason = self.base_sizer.measure_whole()
+        self._base_sizer = WidthSizer(job, self.bench.base, exported)
+        self.base, reason = self._base_sizer.measure_whole()
         require_figures(job, self.limits, self.base, reason)
         self.trials: list[Trial] = []
-        self.path: list[Mapping[str, Any]] = []
 
     @property
     def accuracy_limit(self) -> AccuracyLimit | None:
+        """What --accuracy-drop allows, if it was given."""
         return self.bench.limit
 
     @cached_property
-    def start(self) -> FitStart:
-        """After the method's own sparse training, where it has one."""
-        return make_start(self.job.settings.method, self.job.settings.fit_options, self.bench)
+    def planner(self) -> WidthPlanner:
+        """Plans from what the method starts with: it is trained here, if it has a training of its own."""
+        start = make_start(self.job.settings.method, self.job.settings.fit_options, self.bench)
+        if start.module is self.bench.base:
+            return WidthPlanner(self.job, start, self._base_sizer)
+        sizer = WidthSizer(self.job, start.module, export_network(self.job, start.module))
+        return WidthPlanner(self.job, start, sizer)
 
     @cached_property
-    def sizer(self) -> WidthSizer:
-        module = self.start.module
-        if module is self.bench.base:
-            return self.base_sizer
-        return WidthSizer(self.job, module, export_network(self.job, module))
-
-    @cached_property
-    def widths(self) -> Widths:
-        groups = [group.units for group in self.start.units.groups]
-        return Widths(groups, self.start.scores, self.start.removed)
-
-    @cached_property
-    def narrowest(self) -> WidthPoint:
-        """One channel in every layer that can be pruned."""
-        removed = self.widths.collect(self.widths.narrowest)
-        return WidthPoint(removed, self.hold(self._remember(removed), self.limits), 0.0)
-
-    def hold(self, figures: Figures, limits: Mapping[str, float]) -> dict[str, float]:
-        """Figure / limit, of each limit."""
-        return {name: float(figures[name] or 0) / limit for name, limit in limits.items()}
-
-    def fits(self, figures: Figures) -> bool:
-        """Whether all limits are kept."""
-        return self.measure_miss(figures) <= 1
+    def narrowest(self) -> Candidate:
+        """What nothing is narrower than."""
+        return self.planner.plan_narrowest(NARROWEST, self.limits)
 
     def measure_miss(self, figures: Figures) -> float:
-        """The largest figure / limit."""
-        return max(self.hold(figures, self.limits).values())
+        """The largest figure / limit; at most 1 where all limits are kept."""
+        return max(hold(figures, self.limits).values())
 
     def allows(self, trial: Trial) -> bool:
-        """Whether it fits and is as accurate as asked for."""
+        """Whether it fits and is as accurate as was asked for."""
         return trial.fits and (self.accuracy_limit is None or self.accuracy_limit.allows(trial.score))
 
     def propose(self) -> Iterator[Candidate]:
         """What to train next; each is planned when it is asked for, by what became of those before it."""
-        if self.fits(self.base):
-            yield Candidate(AS_IT_IS, AS_IT_IS, frozenset(), self.limits, self.base, 1.0)
+        if self.measure_miss(self.base) <= 1:
+            yield Candidate(AS_IT_IS, frozenset(), self.limits, self.base, self.base, 1.0)
             return
-        note_limits(self)
-        if self.narrowest.fits:
-            at_limits = self._plan(BY_COST, BY_COST, self.limits)
-            yield from self._new(at_limits)
-            yield from self._new(self._plan(UNIFORM, UNIFORM, self.limits))
-            floor = {name: ratio * self.limits[name] for name, ratio in self.narrowest.ratios.items()}
-            lower = {name: floor[name] + LOWER * (limit - floor[name]) for name, limit in self.limits.items()}
+        far = ", ".join(f"{name} {ratio:.2f} x" for name, ratio in hold(self.base, self.limits).items())
+        self.job.progress.note(f"--fit: the model as it is takes {far} of what is allowed")
+        floor = self.narrowest.built
+        if self.measure_miss(floor) <= 1:
+            at_limits = self.planner.plan(BY_COST, BY_COST, self.limits)
+            yield from self._skip_known(at_limits)
+            yield from self._skip_known(self.planner.plan(UNIFORM, UNIFORM, self.limits))
+            lower = self._interpolate(floor, self.limits, LOWER)
             begin = None if at_limits is None else at_limits.removed
-            yield from self._new(self._plan(f"{BY_COST}, {LOWER:.0%} of the limits", BY_COST, lower, begin))
+            title = f"{BY_COST}, {LOWER:.0%} of the limits"
+            yield from self._skip_known(self.planner.plan(title, BY_COST, lower, begin))
             yield from self._retry()
         else:
-            yield Candidate(
-                NARROWEST, NARROWEST, self.narrowest.removed, self.limits, self._remember(self.narrowest.removed), 0.0
-            )
+            yield self.narrowest
         if not any(self.allows(trial) for trial in self.trials):
-            for share, title in BEYOND:
-                wider = {}
-                for name, limit in self.limits.items():
-                    low = limit * max(1.0, self.narrowest.ratios[name])
-                    wider[name] = low + share * max(0.0, float(self.base[name] or 0) - low)
-                yield from self._new(self._plan(f"{BY_COST}, {title}", BY_COST, wider))
+            reachable = {name: max(limit, floor[name] or 0.0) for name, limit in self.limits.items()}
+            for share, where in BEYOND:
+                wider = self._interpolate(reachable, self.base, share)
+                yield from self._skip_known(self.planner.plan(f"{BY_COST}, {where}", BY_COST, wider))
+
+    def _interpolate(self, low: Figures, high: Figures, share: float) -> Limits:
+        """Limits on the way from low to high; those of which high is below low stay at low."""
+        ends = {name: (low[name] or 0.0, high[name] or 0.0) for name in self.limits}
+        return {name: start + share * max(0.0, end - start) for name, (start, end) in ends.items()}
+
+    def _skip_known(self, candidate: Candidate | None) -> Iterator[Candidate]:
+        """The candidate, unless there is none or its widths were tried."""
+        if candidate is not None and all(candidate.removed != trial.candidate.removed for trial in self.trials):
+            yield candidate
+
+    def _retry(self) -> Iterator[Candidate]:
+        """Limits tightened by what the trained network takes more than the one that was built before."""
+        for trial in [trial for trial in self.trials if not trial.fits][:RETRIES]:
+            candidate = trial.candidate
+            tighter = {
+                name: limit * min(1.0, (candidate.built[name] or 0.0) / (trial.measured[name] or 1.0))
+                for name, limit in candidate.limits.items()
+            }
+            plan = self.planner.plan(f"{candidate.title}, once more", BY_COST, tighter, candidate.removed)
+            yield from self._skip_known(plan)
 
     def prune(self, candidate: Candidate) -> PrunedModel:
         """Take the candidate's channels out and retrain with the method's recipe."""
@@ -182,46 +157,46 @@ class FitSearch:
             "retrain": settings.retrain,
             "options": settings.fit_options,
         }
-        if candidate.family == AS_IT_IS:
+        if candidate.title == AS_IT_IS:
             return PrunedModel(self.bench.base, base, record)
+        start = self.planner.start
         retrain = "scratch" if settings.retrain == "both" else str(settings.retrain)
-        bench = replace(self.bench, base=self.start.module, recipe=self._choose_recipe(retrain))
-        result = bench.prune(self.start.module, candidate.removed)
+        bench = replace(self.bench, base=start.module, recipe=self._choose_recipe(retrain))
+        result = bench.prune(start.module, candidate.removed)
         before = len(bench.trainings)
         done = finish(bench, result.module, result.removed, retrain, describe_pruning(result))
         for row in bench.trainings[before:]:
-            row["title"] = f"{row['title']} ({candidate.title})"
-        record |= {**self.start.record, **done.record, "trainings": bench.trainings}
-        return PrunedModel(done.module, {**base, **self.start.variants, **done.variants}, record)
+            row["title"] += name_suffix(candidate)
+        record |= {**start.record, **done.record, "trainings": bench.trainings}
+        return PrunedModel(done.module, {**base, **start.variants, **done.variants}, record)
 
-    def _choose_recipe(self, retrain: str) -> Any:
+    def _choose_recipe(self, retrain: str) -> TrainSettings:
         recipe = self.bench.recipe
         is_short = self.job.settings.method == "dsp" and retrain == "finetune"
         return replace(recipe, epochs=min(recipe.epochs, FINETUNING_EPOCHS)) if is_short else recipe
 
-    def judge(self, candidate: Candidate, pruned: PrunedModel, programs: Programs) -> Trial:
-        """Score the int8 program on validation samples, build and run it."""
-        figures = measure_program(self.job, programs.int8_graph)
+    def judge(self, candidate: Candidate, pruned: PrunedModel, programs: Programs) -> None:
+        """Score the int8 program on validation samples, build and run it, and note the trial."""
+        measured = measure_program(self.job, programs.int8_graph)
         score, loss = self._score(programs)
-        module = require_pruned(pruned)
-        widths = {row["layer"]: row["after"] for row in pruned.record.get("widths", ())}
-        trial = Trial(
-            candidate=candidate,
-            pruned=pruned,
-            widths=widths,
-            measured=figures,
-            score=score,
-            loss=loss,
-            parameters=sum(parameter.numel() for parameter in module.parameters()),
-            trainings=sum(row["title"].endswith(f"({candidate.title})") for row in self.bench.trainings),
-            fits=self.fits(figures),
-        )
-        self.trials.append(trial)
+        fits = self.measure_miss(measured) <= 1
+        self.trials.append(Trial(candidate, pruned, measured, score, loss, fits))
+        name = self.metric.replace("_", "-")
         self.job.progress.note(
-            f"--fit: {candidate.title}: validation {self.metric.replace('_', '-')} {100 * score:.2f} %, "
-            f"{'fits' if trial.fits else 'does not fit'}"
+            f"--fit, {candidate.title}: validation {name} {100 * score:.2f} %, {'fits' if fits else 'does not fit'}"
         )
-        return trial
+
+    def _score(self, programs: Programs) -> tuple[float, float]:
+        samples, labels = self.job.x_validation, self.job.y_validation
+        executor = ReferenceExecutor(programs.int8_graph)  # the arithmetic of the firmware
+        outputs = self.job.cache.reuse_array(
+            "fit-outputs",
+            {"program": programs.int8_tflite, "samples": samples},
+            lambda: run_on_floats(executor, arrange_samples(samples, programs.input_shape))[0],
+        )
+        logits = outputs.reshape(len(outputs), -1)
+        scores = score_predictions(labels, logits)
+        return (scores.accuracy if self.metric == "accuracy" else scores.macro_f1), cross_entropy(logits, labels)
 
     def choose(self) -> Trial:
         """The best by validation score of those that fit; else the one that misses by the least."""
@@ -229,105 +204,6 @@ class FitSearch:
         if fitting:
             return max(fitting, key=lambda trial: (trial.score, -trial.loss, trial.candidate.kept))
         return min(self.trials, key=lambda trial: self.measure_miss(trial.measured))
-
-    def _score(self, programs: Programs) -> tuple[float, float]:
-        samples, labels = self.job.x_validation, self.job.y_validation
-        executor = ReferenceExecutor(programs.int8_graph)
-        outputs = self.job.cache.reuse_array(
-            "outputs",
-            {"program": programs.int8_tflite, "executor": "reference", "samples": samples},
-            lambda: run_on_floats(executor, arrange_samples(samples, programs.input_shape))[0],
-        )
-        logits = outputs.reshape(len(outputs), -1)
-        scores = score_predictions(labels, logits)
-        return (scores.accuracy if self.metric == "accuracy" else scores.macro_f1), cross_entropy(logits, labels)
-
-    def _remember(self, removed: frozenset[int]) -> Figures:
-        return self.sizer.predict(removed)
-
-    def _new(self, candidate: Candidate | None) -> Iterator[Candidate]:
-        """The candidate, unless there is none or its widths were tried."""
-        if candidate is not None and all(candidate.removed != trial.candidate.removed for trial in self.trials):
-            yield candidate
-
-    def _retry(self) -> Iterator[Candidate]:
-        """Once more, with limits tightened, where the trained network turned out larger than the built one said."""
-        for trial in [trial for trial in self.trials if not trial.fits][:RETRIES]:
-            candidate = trial.candidate
-            tighter = {
-                name: limit * min(1.0, float(candidate.predicted[name] or 1) / float(trial.measured[name] or 1))
-                for name, limit in candidate.limits.items()
-            }
-            yield from self._new(self._plan(f"{candidate.title}, once more", BY_COST, tighter, candidate.removed))
-
-    def _plan(
-        self, title: str, family: str, limits: Mapping[str, float], begin: frozenset[int] | None = None
-    ) -> Candidate | None:
-        """Widths within the limits by prediction and by a build before training; None where there are none."""
-        inputs = {
-            **describe_rig(self.job),
-            "program": self.sizer.exported.model,
-            "scores": sorted(self.start.scores.items()),
-            "groups": [group.units for group in self.start.units.groups],
-            "removed": sorted(self.start.removed),
-            "family": family,
-            "limits": dict(limits),
-            "begin": None if begin is None else sorted(begin),
-        }
-
-        def make() -> Any:
-            with self.job.progress.step(f"fit: widths {title}") as step:
-                return self._search(family, limits, begin, step)
-
-        found = self.job.cache.reuse_json("fit-widths", inputs, make)
-        self.path += [{"family": family, **point} for point in found["path"]]
-        if found["removed"] is None:
-            return None
-        return Candidate(title, family, frozenset(found["removed"]), limits, found["predicted"], found["kept"])
-
-    def _search(
-        self, family: str, limits: Mapping[str, float], begin: frozenset[int] | None, step: Step
-    ) -> dict[str, Any]:
-        """The plan as plain data."""
-        bounds = {name: limit * (1 - VALUE_MARGIN.get(name, 0)) for name, limit in limits.items()}
-        factors = dict.fromkeys(limits, 1.0)  # built / predicted, of what was built last
-        searches: Mapping[str, Callable[..., list[WidthPoint]]] = {BY_COST: search_widths, UNIFORM: search_uniform}
-        search = searches[family]
-        path: list[WidthPoint] = []
-        best: WidthPoint | None = None
-
-        def cost(removed: frozenset[int]) -> dict[str, float]:
-            figures = self._remember(removed)
-            ratios = self.hold({name: float(figures[name] or 0) * factors[name] for name in limits}, bounds)
-            step.advance(1, worst=max(ratios.values()))
-            return ratios
-
-        for _ in range(ROUNDS):
-            found = search(self.widths, cost) if begin is None else search_widths(self.widths, cost, begin)
-            path += found
-            if not found[-1].fits:
-                break
-            built = self.sizer.measure(found[-1].removed)
-            predicted = self._remember(found[-1].removed)
-            worst = max(self.hold(built, bounds).values())
-            if worst <= 1 and (best is None or found[-1].kept > best.kept):
-                best = found[-1]
-            moved = {name: float(built[name] or 0) / float(predicted[name] or 1) for name in limits}
-            if (1 - SLACK <= worst <= 1) or moved == factors:
-                break
-            factors, begin = moved, found[-1].removed
-        points = [
-            {"kept": point.kept, "figures": self._remember(point.removed)}
-            for point in {point.removed: point for point in path}.values()
-        ]
-        if best is None:
-            return {"removed": None, "predicted": {}, "kept": 0.0, "path": points}
-        return {
-            "removed": sorted(best.removed),
-            "predicted": self._remember(best.removed),
-            "kept": best.kept,
-            "path": points,
-        }
 
 
 def begin_fit(job: Job, base: Exported) -> FitSearch:
@@ -338,7 +214,7 @@ def begin_fit(job: Job, base: Exported) -> FitSearch:
     if not job.is_scored:
         raise InputError(
             "--fit looks for the most accurate model, and this one is no classifier of labelled data: give data with "
-            "labels, or name a fixed strength and hold it with --budget"
+            "labels, or a fixed strength that --budget is held against"
         )
     search = FitSearch(job, base)
     if search.accuracy_limit is not None:
@@ -346,29 +222,23 @@ def begin_fit(job: Job, base: Exported) -> FitSearch:
     return search
 
 
-def require_figures(job: Job, limits: Mapping[str, float], figures: Figures, reason: str) -> None:
+def require_figures(job: Job, limits: Limits, figures: Figures, reason: str) -> None:
     """Raise MeasurementUnavailableError for a limit on what this target has no figure of."""
-    missing = [name for name in limits if figures[name] is None]
-    if missing:
-        reasons = {
-            "latency": f"{job.target.name} states no clock or has no cycle model; name a board of `edgeprune targets`",
-            "cycles": f"there is no cycle model for {job.target.core}; limit instructions instead",
-        }
-        why = reason or reasons.get(missing[0], "the firmware was not run")
-        raise MeasurementUnavailableError(f"--fit {missing[0]}: there is no such figure for {job.target.name}: {why}")
+    missing = next((name for name in limits if figures[name] is None), None)
+    if missing is None:
+        return
+    if reason:
+        why = reason
+    elif figures["cycles"] is None:
+        why = f"there is no cycle model for {job.target.core}; limit instructions instead"
+    else:
+        why = "it states no clock; name a board of `edgeprune targets`, or a .toml with clock_hz"
+    raise MeasurementUnavailableError(f"--fit {missing}: there is no such figure for {job.target.name}: {why}")
 
 
-def require_pruned(pruned: PrunedModel) -> fx.GraphModule:
-    """The candidate's network."""
-    assert pruned.module is not None  # it was made from a PyTorch program
-    return pruned.module
-
-
-def note_limits(search: FitSearch) -> None:
-    """Say how far the model is from its limits."""
-    ratios = search.hold(search.base, search.limits)
-    far = ", ".join(f"{name} {ratio:.2f} x" for name, ratio in ratios.items())
-    search.job.progress.note(f"--fit: the model as it is takes of its limits: {far}")
+def name_suffix(candidate: Candidate) -> str:
+    """What sets the trainings of a candidate apart."""
+    return f" ({candidate.title})"
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:

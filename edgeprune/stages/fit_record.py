@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from edgeprune.report.budget import METRIC_KINDS, format_quantity
-from edgeprune.stages.fit import AS_IT_IS, FitSearch, Trial
+from edgeprune.stages.fit import AS_IT_IS, FitSearch, Trial, name_suffix
+from edgeprune.stages.fit_plan import hold
 
 FITS, AS_GIVEN, OVER, INACCURATE = "fits", "fits as it is", "does not fit", "fits, not accurate enough"
 
@@ -24,10 +25,10 @@ def describe_fit(search: FitSearch) -> dict[str, Any]:
             "measured": dict(search.base),
             "validation_metric": search.reference,
             "parameters": sum(parameter.numel() for parameter in search.bench.base.parameters()),
-            "fits": search.fits(search.base),
+            "fits": search.measure_miss(search.base) <= 1,
         },
         "candidates": [_describe(search, trial, trial is chosen) for trial in search.trials],
-        "path": search.path,
+        "path": [] if chosen.candidate.title == AS_IT_IS else search.planner.path,
         "trainings": len(search.bench.trainings),
         "outcome": name_outcome(search, chosen),
         "missed": explain_miss(search, chosen),
@@ -35,19 +36,20 @@ def describe_fit(search: FitSearch) -> dict[str, Any]:
 
 
 def _describe(search: FitSearch, trial: Trial, is_chosen: bool) -> dict[str, Any]:
-    candidate = trial.candidate
+    candidate, module = trial.candidate, trial.pruned.module
+    assert module is not None  # it was made from a PyTorch program
     return {
         "title": candidate.title,
-        "family": candidate.family,
         "limits": dict(candidate.limits),
-        "widths": dict(trial.widths),
+        "widths": {row["layer"]: row["after"] for row in trial.pruned.record.get("widths", ())},
         "kept": candidate.kept,
         "predicted": dict(candidate.predicted),
+        "built": dict(candidate.built),
         "measured": dict(trial.measured),
         "validation_metric": trial.score,
         "validation_loss": trial.loss,
-        "parameters": trial.parameters,
-        "trainings": trial.trainings,
+        "parameters": sum(parameter.numel() for parameter in module.parameters()),
+        "trainings": sum(row["title"].endswith(name_suffix(candidate)) for row in search.bench.trainings),
         "fits": trial.fits,
         "within_drop": search.accuracy_limit is None or search.accuracy_limit.allows(trial.score),
         "chosen": is_chosen,
@@ -60,7 +62,7 @@ def name_outcome(search: FitSearch, chosen: Trial) -> str:
         return OVER
     if not search.allows(chosen):
         return INACCURATE
-    return AS_GIVEN if chosen.candidate.family == AS_IT_IS else FITS
+    return AS_GIVEN if chosen.candidate.title == AS_IT_IS else FITS
 
 
 def explain_miss(search: FitSearch, chosen: Trial) -> str:
@@ -70,14 +72,14 @@ def explain_miss(search: FitSearch, chosen: Trial) -> str:
     metric = search.metric.replace("_", "-")
     limit = search.accuracy_limit
     if not chosen.fits:
-        ratios = search.hold(chosen.measured, search.limits)
+        ratios = hold(chosen.measured, search.limits)
         name = max(ratios, key=lambda key: ratios[key])
         figure, allowed = (_format(name, value) for value in (chosen.measured[name] or 0.0, search.limits[name]))
         sentence = f"--fit {name}: the nearest miss takes {figure}, {allowed} are allowed ({ratios[name]:.2f} x)"
-        if chosen.candidate.family != AS_IT_IS and not search.narrowest.fits:
-            worst = {key: ratio for key, ratio in search.narrowest.ratios.items() if ratio > 1}
-            floors = ", ".join(f"{key} {_format(key, ratio * search.limits[key])}" for key, ratio in worst.items())
-            sentence += f"; with one channel in every layer it still takes {floors}"
+        floors = {} if chosen.candidate.title == AS_IT_IS else hold(search.narrowest.built, search.limits)
+        worst = [f"{key} {_format(key, ratio * search.limits[key])}" for key, ratio in floors.items() if ratio > 1]
+        if worst:
+            sentence += f"; with one channel in every layer it still takes {', '.join(worst)}"
         return sentence
     assert limit is not None  # without one, whatever fits is allowed
     sentence = (

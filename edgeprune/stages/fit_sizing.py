@@ -61,7 +61,7 @@ class WidthSizer:
     def _anchor(self) -> Sizing:
         """The network as it is, built and run."""
         with self.job.progress.step("firmware to predict from") as step:
-            sizing = self._build(self.cut(frozenset()))
+            sizing = build_sizing(self.job, self.cut(frozenset()))
             step.advance()
         return sizing
 
@@ -99,9 +99,6 @@ class WidthSizer:
             lambda: {"figures": list_figures(self._anchor), "reason": self._anchor.reason},
         )
         return found["figures"], found["reason"]
-
-    def _build(self, graph: Graph) -> Sizing:
-        return build_sizing(self.job, graph)
 
 
 def list_figures(sizing: Sizing) -> Figures:
