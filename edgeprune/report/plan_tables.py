@@ -9,7 +9,13 @@ from edgeprune.report.budget import METRIC_KINDS, format_quantity
 from edgeprune.report.tables import Document, Table, keep_used_columns
 
 PREDICTED = "predicted"
-_FIGURES = {"flash": "flash", "ram": "RAM", "instructions": "instructions", "latency": "time"}
+_FIGURES = {
+    "flash": "flash",
+    "ram": "RAM",
+    "instructions": "instructions",
+    "cycles": "cycles (modelled)",
+    "latency": "time (modelled)",
+}
 
 
 def list_widths(document: Document) -> Table:
@@ -46,7 +52,7 @@ def list_plan(document: Document) -> Table | None:
         return None
     head = ("target", "channels", *_FIGURES.values(), "verdict", "tightest limit")
     caption = f"On microcontrollers{' (~: predicted)' if any('~' in cell for row in rows for cell in row) else ''}"
-    return keep_used_columns(Table(caption, head, rows, (0, 6, 7)))
+    return keep_used_columns(Table(caption, head, rows, (0, 7, 8)))
 
 
 def list_linux(document: Document) -> Table | None:

@@ -34,12 +34,12 @@ from edgeprune.stages.sizing import (
     quantize_sample,
     schedule_program,
 )
-from edgeprune.stages.sizing_model import CALIBRATION
+from edgeprune.stages.sizing_model import expect_instructions
 from edgeprune.target import Target
 
-# Instructions of one inference that are emulated: a second or two. QEMU traces each block to count.
-MOST_INSTRUCTIONS: Mapping[str, float] = {"unicorn": 40e6, "qemu": 3e6}
-_PATIENCE = 8  # times as many where nothing else is quick: something should have been run
+# Instructions of one inference that are emulated: 1 to 3 seconds. QEMU traces each block to count.
+MOST_INSTRUCTIONS: Mapping[str, float] = {"unicorn": 60e6, "qemu": 3e6}
+_PATIENCE = 4  # times as many where nothing else is quick: something should have been run
 _WORKERS = 2
 _FILE = "sizing.json"
 
@@ -168,7 +168,8 @@ def _find_quick(scheduled: Mapping[int, Scheduled], target: Target, options: Siz
     uses_qemu = options.emulator == "qemu" or (options.emulator == "auto" and target.core not in CPU_MODELS)
     most = MOST_INSTRUCTIONS["qemu" if uses_qemu else "unicorn"]
     expected = {
-        width: item.schedule.cycles * CALIBRATION[target.core].instructions for width, item in scheduled.items()
+        width: sum(expect_instructions(layer, target.core) for layer in item.layers)
+        for width, item in scheduled.items()
     }
     quick = {width for width, count in expected.items() if count <= most}
     narrowest = min(expected)

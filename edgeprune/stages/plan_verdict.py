@@ -37,12 +37,17 @@ def _use(value: float) -> float:
 
 
 def sort_rows(rows: Sequence[Row]) -> list[Row]:
-    """The narrowest miss first, then what fits, the widest and least tight first, then what cannot be judged."""
+    """The narrowest miss first, then what fits, the widest and least tight first, then what cannot be judged.
+
+    Rows that nothing limits stay in the order of targets and widths.
+    """
 
     def rank(row: Row) -> tuple[float, ...]:
         use = 0.0 if row["tightest"] is None else float(row["tightest"]["use"])
         if row["state"] == "missed":
             return 0, use, -row["width"]
+        if row["state"] == "no limit":
+            return (STATES.index("no limit"),)
         return STATES.index(row["state"]), -row["width"], use
 
     return sorted(rows, key=rank)

@@ -12,7 +12,7 @@ what the code generator says has changed; without one they come from `CALIBRATIO
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import fx
@@ -31,7 +31,7 @@ from edgeprune.lower import check_supported, legalize
 from edgeprune.measure.cortex_m import FirmwareMeasurement, build_elf, measure_firmware, read_elf
 from edgeprune.quantize import calibrate, quantize_graph
 from edgeprune.reference import quantize_values
-from edgeprune.stages.sizing_model import Anchor, LayerCost, predict_code, predict_costs, predict_stack
+from edgeprune.stages.sizing_model import Anchor, LayerCost, list_layers, predict_code, predict_costs, predict_stack
 from edgeprune.stages.sizing_search import search_alike
 from edgeprune.target import Target
 
@@ -122,10 +122,7 @@ def schedule_program(graph: Graph, target: Target, memory: str = "auto", like: S
     scheduler = Scheduler(program, target)
     schedule = None if like is None else search_alike(scheduler, memory, like)
     schedule = schedule or make_schedule(scheduler, memory)
-    layers = tuple(
-        LayerCost(step.name, schedule.lowered[step.name].kernel, schedule.lowered[step.name].cycles)
-        for step in program.steps
-    )
+    layers = list_layers(schedule)
     return Scheduled(schedule, layers, program.buffer_bytes[INPUT], program.buffer_bytes[OUTPUT])
 
 
@@ -278,13 +275,7 @@ def _make_anchor(scheduled: Scheduled, measurement: FirmwareMeasurement) -> Anch
         sizes=measurement.sizes,
         stack_bytes=measurement.run.peak_stack_bytes,
         layers={
-            layer.name: LayerCost(
-                layer.name,
-                layer.kernel,
-                layer.estimated_cycles,
-                costs[layer.name].instructions,
-                costs[layer.name].cycles,
-            )
+            layer.name: replace(layer, instructions=costs[layer.name].instructions, cycles=costs[layer.name].cycles)
             for layer in scheduled.layers
         },
         instructions=measurement.run.costs.instructions,

@@ -7,13 +7,17 @@ built and run for the same core, it is what the anchor had; without one it is ch
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from edgeprune.codegen.firmware import read_runtime
 from edgeprune.codegen.kernel import Assembly
 from edgeprune.codegen.schedule import Schedule
+from edgeprune.graph import count_op_macs
 from edgeprune.measure.cortex_m import FirmwareSizes
+from edgeprune.stages.sizing_calibration import CALIBRATION, Calibration
 from edgeprune.stages.thumb_sizes import count_thumb_bytes
 from edgeprune.target import Target
 
@@ -22,11 +26,18 @@ STREAM_RUNTIME = "ep_stream.c"
 
 @dataclass(frozen=True)
 class LayerCost:
-    """A layer of a schedule: its kernel and the cycles it was chosen by; measured figures where it was run."""
+    """A layer of a schedule: kind of op, kernel and the cycles it was chosen by; measured figures where it was run.
+
+    outputs: values it computes. positions: pixels of its output.
+    """
 
     name: str
+    kind: str
     kernel: str
     estimated_cycles: int
+    macs: int
+    outputs: int
+    positions: int
     instructions: int | None = None
     cycles: int | None = None
 
@@ -45,35 +56,6 @@ class Anchor:
     layers: Mapping[str, LayerCost]
     instructions: int
     cycles: int | None
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Of cores with the same instruction set, means over the reference nets.
-
-    code_per_character: bytes of code for a character of the runtime's C. call_bytes, streamed_call_bytes: code of a
-    call in the model's own function. stack_bytes: deepest stack. instructions, cycles: for one cycle of the estimate
-    that kernels are chosen by; cycles 0 where there is no cycle model.
-    """
-
-    code_per_character: float
-    call_bytes: float
-    streamed_call_bytes: float
-    stack_bytes: int
-    instructions: float
-    cycles: float
-
-
-# tools/bench_plan.py --calibrate prints these, from firmware of the reference nets
-CALIBRATION: Mapping[str, Calibration] = {
-    "cortex-m0plus": Calibration(0.20, 30, 95, 640, 1.45, 2.2),
-    "cortex-m3": Calibration(0.20, 30, 95, 640, 1.3, 1.6),
-    "cortex-m4": Calibration(0.20, 30, 95, 480, 0.80, 1.0),
-    "cortex-m7": Calibration(0.20, 30, 95, 480, 0.80, 0.7),
-    "cortex-m33": Calibration(0.20, 30, 95, 480, 0.80, 0.93),
-    "cortex-m55": Calibration(0.20, 30, 95, 560, 1.22, 0.0),
-}
-_LAYER_BYTES = 14  # of the function that stands for a layer
 
 
 @dataclass(frozen=True)
@@ -127,52 +109,78 @@ def count_rodata(schedule: Schedule) -> int:
     return total + sum(stored.values())
 
 
-def predict_costs(schedule: Schedule, layers: Iterable[LayerCost], target: Target, anchor: Anchor | None) -> Costs:
-    """Instructions and cycles: of each layer as the anchor's layer had them for a cycle of the estimate."""
-    calibration = CALIBRATION[target.core]
-    streamed = schedule.cycles  # with what streaming adds to the kernels' own cycles
+def list_layers(schedule: Schedule) -> tuple[LayerCost, ...]:
+    """The layers of a schedule, in order of execution."""
+    graph, layers = schedule.program.graph, []
+    for step in schedule.program.steps:
+        lowered, shape = schedule.lowered[step.name], graph.tensors[step.output].shape
+        outputs = graph.tensors[step.output].element_count
+        macs = count_op_macs(graph, step.op)
+        layers.append(
+            LayerCost(step.name, step.op.kind, lowered.kernel, lowered.cycles, macs, outputs, outputs // shape[-1])
+        )
+    return tuple(layers)
+
+
+def expect_instructions(layer: LayerCost, core: str) -> float:
+    """Of a layer, by its kernel's estimated cycles and the core's calibration."""
+    calibration = CALIBRATION[core]
+    if layer.kind == "conv_2d" and calibration.convolution is not None:
+        each = calibration.convolution
+        estimated, macs = each.estimated * layer.estimated_cycles, each.macs * layer.macs
+        return estimated + macs + each.outputs * layer.outputs + each.positions * layer.positions
+    name = f"{layer.kernel} {layer.kind}" if layer.kernel == "portable" else layer.kernel
+    return calibration.kernels.get(name, calibration.instructions) * layer.estimated_cycles
+
+
+def predict_costs(schedule: Schedule, layers: Sequence[LayerCost], target: Target, anchor: Anchor | None) -> Costs:
+    """Instructions and cycles: what is expected of each layer, as far off as it was for the anchor's layer."""
+    expected = {layer.name: expect_instructions(layer, target.core) for layer in layers}
+    overhead = _find_overhead(schedule, layers)
     if anchor is None:
-        cycles = round(streamed * calibration.cycles) if calibration.cycles else None
-        return Costs(round(streamed * calibration.instructions), cycles)
-    layers = list(layers)
-    own = sum(layer.estimated_cycles for layer in layers)
-    theirs = sum(layer.estimated_cycles for layer in anchor.layers.values())
-    overhead = (streamed / max(own, 1)) / (anchor.schedule.cycles / max(theirs, 1))
-    ratios = _Ratios(anchor)
+        instructions = overhead * sum(expected.values())
+        calibration = CALIBRATION[target.core]
+        per_instruction = calibration.convolution is not None
+        cycles = calibration.cycles * (instructions if per_instruction else schedule.cycles)
+        return Costs(round(instructions), round(cycles) if calibration.cycles else None)
+    overhead /= _find_overhead(anchor.schedule, list(anchor.layers.values()))
+    ratios = {layer.name: _find_ratio(layer, anchor) for layer in layers}
+    layers_instructions = sum(ratios[name].instructions * count for name, count in expected.items())
     rest = anchor.instructions - sum(layer.instructions or 0 for layer in anchor.layers.values())
-    instructions = sum(ratios.find(layer).instructions * layer.estimated_cycles for layer in layers)
     cycles = None
     if anchor.cycles is not None:
         outside = anchor.cycles - sum(layer.cycles or 0 for layer in anchor.layers.values())
-        cycles = round(sum(ratios.find(layer).cycles * layer.estimated_cycles for layer in layers) * overhead + outside)
-    return Costs(round(instructions * overhead + rest), cycles)
+        cycles = overhead * sum(ratios[name].cycles * count for name, count in expected.items()) + outside
+    return Costs(round(layers_instructions * overhead + rest), None if cycles is None else round(cycles))
+
+
+def _find_overhead(schedule: Schedule, layers: Sequence[LayerCost]) -> float:
+    """What streaming adds to the kernels' own cycles, as a factor."""
+    return schedule.cycles / max(1, sum(layer.estimated_cycles for layer in layers))
 
 
 @dataclass(frozen=True)
 class _Ratio:
+    """Measured for one expected instruction."""
+
     instructions: float
     cycles: float
 
 
-class _Ratios:
-    """Measured figures for an estimated cycle: of the layer, else of all layers of its kernel, else of the program."""
-
-    def __init__(self, anchor: Anchor) -> None:
-        self._layers = anchor.layers
-
-    def find(self, layer: LayerCost) -> _Ratio:
-        same = self._layers.get(layer.name)
-        if same is not None and same.kernel == layer.kernel and same.estimated_cycles:
-            return _divide([same])
-        alike = [other for other in self._layers.values() if other.kernel == layer.kernel and other.estimated_cycles]
-        return _divide(alike or list(self._layers.values()))
+def _find_ratio(layer: LayerCost, anchor: Anchor) -> _Ratio:
+    """Of the anchor's layer; where it had another kernel, of all its layers with this one, else of the program."""
+    same = anchor.layers.get(layer.name)
+    if same is not None and same.kernel == layer.kernel and same.estimated_cycles:
+        return _divide([same], anchor.core)
+    alike = [other for other in anchor.layers.values() if (other.kind, other.kernel) == (layer.kind, layer.kernel)]
+    return _divide(alike or list(anchor.layers.values()), anchor.core)
 
 
-def _divide(layers: list[LayerCost]) -> _Ratio:
-    estimated = max(1, sum(layer.estimated_cycles for layer in layers))
+def _divide(layers: Sequence[LayerCost], core: str) -> _Ratio:
+    expected = max(1.0, sum(expect_instructions(layer, core) for layer in layers))
     return _Ratio(
-        sum(layer.instructions or 0 for layer in layers) / estimated,
-        sum(layer.cycles or 0 for layer in layers) / estimated,
+        sum(layer.instructions or 0 for layer in layers) / expected,
+        sum(layer.cycles or 0 for layer in layers) / expected,
     )
 
 
@@ -191,7 +199,25 @@ def _list_sources(schedule: Schedule) -> frozenset[str]:
 
 
 def _count_characters(sources: Iterable[str]) -> int:
-    return sum(len(read_runtime(source)) for source in sources)
+    return sum(map(_count_source_characters, sources))
+
+
+@cache
+def _count_source_characters(source: str) -> int:
+    """Of C that a microcontroller's compiler sees: no comments, nothing for the vectors of Cortex-A."""
+    text = re.sub(r"/\*.*?\*/", "", read_runtime(source), flags=re.DOTALL)
+    count, skipped = 0, 0  # how many #if deep what is left out is
+    for line in text.splitlines():
+        word = line.split()[0] if line.split() else ""
+        if skipped:
+            skipped += (word in ("#if", "#ifdef", "#ifndef")) - (word == "#endif")
+            if word == "#else" and skipped == 1:
+                skipped = 0
+        elif word in ("#if", "#ifdef") and "NEON" in line:
+            skipped = 1
+        else:
+            count += len(line)
+    return count
 
 
 def _count_call_bytes(schedule: Schedule, calibration: Calibration) -> float:
@@ -199,5 +225,5 @@ def _count_call_bytes(schedule: Schedule, calibration: Calibration) -> float:
     total = 0.0
     for unit in schedule.units:
         each = calibration.call_bytes if unit.segment is None else calibration.streamed_call_bytes
-        total += (unit.last - unit.first + 1) * (each + _LAYER_BYTES)
+        total += (unit.last - unit.first + 1) * (each + calibration.layer_bytes)
     return total
