@@ -99,6 +99,18 @@ def test_files_and_sizes(result: LinuxResult) -> None:
     assert set(result.executables) == {"aarch64", "armv7"}
 
 
+def test_instructions_are_counted_layer_by_layer(result: LinuxResult) -> None:
+    assert result.count is not None
+    section = result.section
+    counted = section["counted"]
+    assert (counted["method"], counted["architecture"]) == ("emulated_instructions", "aarch64")
+    layers = [layer["instructions"] for layer in section["layers"]]
+    assert all(layers)
+    assert 0.9 * counted["instructions"] < sum(layers) < counted["instructions"]  # the rest passes rows along
+    assert 0 < counted["peak_stack_bytes"] < 4096
+    assert "estimated_cycles" not in section["layers"][0]
+
+
 def test_readme_says_how_to_run_it(result: LinuxResult) -> None:
     text = result.files["linux/README.md"][1].decode()
     assert "ssh user@device ./bench_aarch64 in.bin out.bin" in text
@@ -134,10 +146,10 @@ def test_parity_rows_join_the_others_and_a_difference_fails(result: LinuxResult,
     record_executables(record, job, None)
     assert len(record.parity["checks"]) == 1
     record_executables(record, job, result)
-    assert len(record.parity["checks"]) == 1 + sum(program.proof is not None for program in result.programs)
+    assert len(record.parity["checks"]) == 2 + sum(program.proof is not None for program in result.programs)
     assert record.parity["passed"]
     proof = linux.Proof("qemu-aarch64 7.2", "cortex-a53", 10, 3)
-    wrong = dataclasses.replace(result, programs=(dataclasses.replace(result.programs[0], proof=proof),))
+    wrong = dataclasses.replace(result, programs=(dataclasses.replace(result.programs[0], proof=proof),), count=None)
     record_executables(record, job, wrong)
     assert not record.parity["passed"]
     assert record.parity["checks"][-1]["difference"] == "3 output values differ"
@@ -150,7 +162,9 @@ def test_without_qemu_the_programs_are_there_and_the_notes_say_what_was_not_done
     made = make_executables(job, prepared[1])
     assert made is not None
     assert {"linux/bench_aarch64", "linux/bench_armv7"} <= set(made.files)
-    assert check_executables(made, "test samples") == []
+    (check,) = check_executables(made, "test samples")  # Unicorn is a package, not on PATH
+    assert check["name"].startswith("Linux program, aarch64 (unicorn ")
+    assert (check["what"], check["passed"]) == ("the first of the test samples", True)
     assert len(made.outputs) == 0
     assert len(made.expected) == 1029
     assert [note.split(":")[0] for note in job.notes] == [

@@ -14,16 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from edgeprune.codegen import Firmware, generate_firmware
-from edgeprune.errors import InputError, MeasurementUnavailableError, UnsupportedModelError
+from edgeprune.codegen import Firmware, Layer, generate_firmware
+from edgeprune.errors import EdgepruneError, InputError, MeasurementUnavailableError, UnsupportedModelError
 from edgeprune.layout import arrange_samples
 from edgeprune.measure.linux import (
     ARM_ARCHITECTURES,
     Executable,
     ExecutableSizes,
+    InstructionCount,
     build_executable,
     choose_core,
+    count_instructions,
     find_qemu_user,
+    has_same_code,
     measure_executable,
     read_bench,
     run_in_qemu,
@@ -39,6 +42,7 @@ from edgeprune.stages.prepare import Job
 
 FAMILY = "cortex-a"
 FOLDER = "linux"
+COUNTED = "aarch64"
 GOLDEN_SAMPLES = 2
 # what Linux can use of the generated folder besides the compiled files; the build files there are a Cortex-M's
 _COMPANIONS = ("model_normalize.c", "model_selftest.c")
@@ -76,12 +80,14 @@ class LinuxResult:
     firmware: None where the model has no C. memory: the mode it was generated in.
     expected: int8 (n, output bytes), the reference's, of the first n test samples.
     outputs: the same by the 64-bit program; n = 0 where it was not run.
+    count: instructions of the first of them on a 64-bit core; None where they could not be counted.
     """
 
     firmware: Firmware | None
     programs: tuple[LinuxProgram, ...]
     expected: np.ndarray
     outputs: np.ndarray
+    count: InstructionCount | None = None
     reason: str = ""
 
     @property
@@ -109,14 +115,25 @@ class LinuxResult:
     @property
     def section(self) -> Mapping[str, Any]:
         """The report's section on the programs; memory in bytes, by the ELF file (method `static`)."""
-        firmware = self.firmware
+        firmware, count = self.firmware, self.count
+        counts = {} if count is None else count.layers
+        layers = () if firmware is None else firmware.layers
         return {
             "method": "static",
             "reason": self.reason,
             "mode": None if firmware is None else firmware.mode,
             "arena_bytes": None if firmware is None else firmware.arena_bytes,
             "constant_bytes": None if firmware is None else firmware.constant_bytes,
-            "layers": [] if firmware is None else [dataclasses.asdict(layer) for layer in firmware.layers],
+            "layers": [_describe_layer(layer, counts.get(layer.function)) for layer in layers],
+            "counted": None
+            if count is None
+            else {
+                "method": "emulated_instructions",
+                "architecture": COUNTED,
+                "instructions": count.total,
+                "peak_stack_bytes": count.peak_stack_bytes,
+                "emulator": count.emulator,
+            },
             "programs": [_describe_program(program) for program in self.programs],
         }
 
@@ -130,7 +147,7 @@ def make_executables(job: Job, programs: Programs) -> LinuxResult | None:
     if job.target.family != FAMILY:
         return None
     samples = _quantize_samples(job, programs)
-    with job.progress.step("Linux programs", total=1 + 2 * len(ARM_ARCHITECTURES)) as step:
+    with job.progress.step("Linux programs", total=2 + 2 * len(ARM_ARCHITECTURES)) as step:
         try:
             firmware = _generate(job, programs, samples)
         except UnsupportedModelError as error:
@@ -148,11 +165,13 @@ def make_executables(job: Job, programs: Programs) -> LinuxResult | None:
         for executable in executables:
             program, found = _prove(executable, samples.reshape(len(samples), -1), expected)
             built.append(program)
-            outputs = found if executable.architecture == "aarch64" else outputs
+            outputs = found if executable.architecture == COUNTED else outputs
             if program.reason:
                 job.notes.append(f"{program.path} was built but NOT run: {program.reason}")
             step.advance()
-    return LinuxResult(firmware, tuple(built), expected, outputs)
+        count = _count(job, firmware, executables[0], samples[0])
+        step.advance()
+    return LinuxResult(firmware, tuple(built), expected, outputs, count)
 
 
 def _generate(job: Job, programs: Programs, samples: np.ndarray) -> Firmware:
@@ -170,7 +189,7 @@ def _generate(job: Job, programs: Programs, samples: np.ndarray) -> Firmware:
 def _give_up(job: Job, firmware: Firmware | None, reason: str) -> LinuxResult:
     job.notes.append(f"NO Linux program was built: {reason}")
     nothing = np.zeros((0, 0), np.int8)
-    return LinuxResult(firmware, (), nothing, nothing, reason)
+    return LinuxResult(firmware, (), nothing, nothing, reason=reason)
 
 
 def _prove(executable: Executable, samples: np.ndarray, expected: np.ndarray) -> tuple[LinuxProgram, np.ndarray]:
@@ -183,6 +202,19 @@ def _prove(executable: Executable, samples: np.ndarray, expected: np.ndarray) ->
     emulator = find_qemu_user(executable.architecture).version
     different = int((outputs != expected).sum()) if outputs.shape == expected.shape else expected.size
     return LinuxProgram(executable, sizes, Proof(emulator, choose_core(executable), len(samples), different)), outputs
+
+
+def _count(job: Job, firmware: Firmware, shipped: Executable, sample: np.ndarray) -> InstructionCount | None:
+    """Instructions of the 64-bit program on one sample; None, and a note, where they could not be counted."""
+    sources, functions = firmware.compiled_files, [layer.function for layer in firmware.layers]
+    named = build_executable(sources, shipped.architecture, target=job.target, keep_symbols=True)
+    if not has_same_code(named.content, shipped.content):
+        raise EdgepruneError("the program with symbols differs from the one without: its count would not hold")
+    try:
+        return count_instructions(named, sample, functions)
+    except InputError as error:  # no emulator
+        job.notes.append(f"no instructions of the Linux program were counted: {error}")
+        return None
 
 
 def _quantize_samples(job: Job, programs: Programs) -> np.ndarray:
@@ -201,21 +233,31 @@ def _run_reference(programs: Programs, samples: np.ndarray) -> np.ndarray:
 
 
 def check_executables(result: LinuxResult, samples: str) -> list[dict[str, Any]]:
-    """Rows of the parity table, one for each program that was run. samples: what the inputs are called."""
-    return [
-        {
-            "name": f"Linux program, {program.executable.architecture} "
-            f"({program.proof.emulator} -cpu {program.proof.core})",
-            "what": f"{program.proof.samples} {samples}",
-            "difference": "0 LSB"
-            if program.proof.different == 0
-            else f"{program.proof.different:,} output values differ",
-            "limit": "0 LSB",
-            "passed": program.proof.different == 0,
-        }
+    """Rows of the parity table, one for each program and emulator that ran it. samples: what the inputs are called."""
+    rows = [
+        _make_row(
+            program.executable.architecture,
+            f"{program.proof.emulator} -cpu {program.proof.core}",
+            f"{program.proof.samples} {samples}",
+            program.proof.different,
+        )
         for program in result.programs
         if program.proof is not None
     ]
+    if result.count is not None:
+        different = int((result.count.outputs != result.expected[0]).sum())
+        rows.append(_make_row(COUNTED, result.count.emulator, f"the first of the {samples}", different))
+    return rows
+
+
+def _make_row(architecture: str, emulator: str, what: str, different: int) -> dict[str, Any]:
+    return {
+        "name": f"Linux program, {architecture} ({emulator})",
+        "what": what,
+        "difference": "0 LSB" if different == 0 else f"{different:,} output values differ",
+        "limit": "0 LSB",
+        "passed": different == 0,
+    }
 
 
 def record_executables(record: CompileRecord, job: Job, result: LinuxResult | None) -> None:
@@ -225,6 +267,12 @@ def record_executables(record: CompileRecord, job: Job, result: LinuxResult | No
     checks = check_executables(result, job.tested_on)
     passed = bool(record.parity["passed"] and all(check["passed"] for check in checks))
     record.parity = {**record.parity, "passed": passed, "checks": [*record.parity["checks"], *checks]}
+
+
+def _describe_layer(layer: Layer, instructions: int | None) -> dict[str, Any]:
+    described = dataclasses.asdict(layer)
+    del described["estimated_cycles"]  # of a Cortex-M
+    return {**described, "instructions": instructions}
 
 
 def _describe_program(program: LinuxProgram) -> dict[str, Any]:

@@ -38,5 +38,6 @@ def render_linux_readme(result: LinuxResult) -> str:
         output=output,
         sources=sorted({*firmware.sources, "bench.c"}),
         programs=result.programs,
+        count=result.count,
         requires=sorted({word for program in result.programs for word in program.executable.requires}),
     )

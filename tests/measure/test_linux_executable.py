@@ -16,12 +16,15 @@ from elftools.elf.elffile import ELFFile
 from edgeprune.codegen import Firmware, generate_firmware
 from edgeprune.errors import EdgepruneError, InputError, MeasurementUnavailableError
 from edgeprune.graph import Graph
+from edgeprune.measure.cortex_m import read_elf
 from edgeprune.measure.linux import (
     ARM_ARCHITECTURES,
     Executable,
     build_executable,
     choose_core,
+    count_instructions,
     find_qemu_user,
+    has_same_code,
     measure_executable,
     qemu_user,
     run_in_qemu,
@@ -39,6 +42,7 @@ EACH = [
     )
     for name in ARM_ARCHITECTURES
 ]
+RUNTIME = Path(__file__).parents[2] / "edgeprune/codegen/runtime"
 INPUT_BYTES, OUTPUT_BYTES = 12, 3
 SOURCES = {
     "model.h": f"""#include <stdint.h>
@@ -277,6 +281,59 @@ def test_nothing_steers_qemu_from_outside(
     assert not list(tmp_path.iterdir())
 
 
+# instructions
+
+
+def count_in_qemu(executable: Executable, sample: np.ndarray, folder: Path) -> int:
+    """What QEMU executes from the entry of the model to its return, an instruction at a time."""
+    (folder / "bench").write_bytes(executable.content)
+    (folder / "bench").chmod(0o700)
+    sample.tofile(folder / "in")
+    command = ["qemu-aarch64", "-singlestep", "-d", "exec,nochain", "-D", "log", "./bench", "in", "out", "--runs", "0"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    image = read_elf(executable.content)
+    entry = image.get_function("edgeprune_model_run")
+    main = image.get_function("main")
+    count = 0
+    with (folder / "log").open() as log:
+        for line in log:
+            address = int(line.split("/")[1], 16) if line.startswith("Trace") else 0
+            if count == 0 and address != entry.address:
+                continue
+            if (
+                image.find_function(address) in ("infer", "write_outputs")
+                or main.address <= address < main.address + main.size
+            ):
+                break
+            count += 1
+    return count
+
+
+@pytest.mark.skipif(shutil.which("qemu-aarch64") is None, reason="qemu-aarch64 is not installed")
+@pytest.mark.parametrize("core", ["cortex-a53", pytest.param("cortex-a76", marks=pytest.mark.slow)])
+def test_instructions_are_those_that_qemu_executes(core: str, tmp_path: Path) -> None:
+    graph = make_int8_network("fcn")
+    firmware = generate_firmware(graph, load_target(core), portable=True)
+    shipped = build_executable(firmware.compiled_files, "aarch64", target=load_target(core))
+    named = build_executable(firmware.compiled_files, "aarch64", target=load_target(core), keep_symbols=True)
+    assert has_same_code(shipped.content, named.content)
+    sample = make_inputs(graph, 1, 1)[graph.inputs[0]]
+    layers = [layer.function for layer in firmware.layers]
+    count = count_instructions(named, sample, layers)
+    assert np.array_equal(count.outputs, expect_outputs(graph, sample)[0])
+    assert list(count.layers) == layers
+    assert sum(count.layers.values()) <= count.total
+    assert count.total == count_in_qemu(named, sample, tmp_path)
+
+
+def test_a_program_that_reads_beyond_its_memory_is_named() -> None:
+    wild = SOURCES["model.c"].replace("input[0] == 99", "input[1 << 28] == 99")
+    named = build_executable({**SOURCES, "model.c": wild}, "aarch64", keep_symbols=True)
+    with pytest.raises(EdgepruneError, match="the program failed in the emulator: Invalid memory read"):
+        count_instructions(named, make_values(1))
+    assert not has_same_code(named.content, build_executable(SOURCES, "aarch64").content)
+
+
 # generated models
 
 
@@ -288,20 +345,23 @@ def count_sdot(executable: Executable) -> int:
 
 
 def test_sdot_is_taken_where_the_core_has_it() -> None:
-    firmware = generate_firmware(make_int8_network("fcn"), load_target("cortex-a53"), portable=True)
-    programs = {
-        core: build_executable(firmware.compiled_files, "aarch64", target=load_target(core) if core else None)
-        for core in ("", "cortex-a53", "cortex-a72", "cortex-a76")
-    }
-    assert {core: (count_sdot(program) > 0, program.requires) for core, program in programs.items()} == {
-        "": (False, ()),
-        "cortex-a53": (False, ()),
-        "cortex-a72": (False, ()),
-        "cortex-a76": (True, ("asimddp",)),
-    }
-    assert programs[""].content == programs["cortex-a53"].content == programs["cortex-a72"].content
-    other = build_executable(firmware.compiled_files, "armv7", target=load_target("cortex-a76"))
-    assert other.requires == ()
+    dense = RUNTIME / "ep_dense.c"  # with what it includes; the model does not call it, so it must be kept
+    used = {path.name: path.read_text() for path in (*RUNTIME.glob("ep*.h"), dense, RUNTIME / "ep_output.c")}
+    kept = SOURCES["model.c"].replace("return 1;", "ep_compute_dense(arena, input, 1, 1, 1, output);")
+    sources = {**used, "model.h": SOURCES["model.h"], "model.c": '#include "ep_dense.h"\n' + kept}
+    newer = build_executable(sources, "aarch64", target=load_target("cortex-a76"))
+    assert (count_sdot(newer) > 0, newer.requires) == (True, ("asimddp",))
+    older = build_executable(sources, "aarch64", target=load_target("cortex-a53"))
+    assert (count_sdot(older), older.requires) == (0, ())
+
+
+@pytest.mark.parametrize(
+    ("architecture", "core"), [("aarch64", "cortex-a53"), ("aarch64", "cortex-a72"), ("armv7", "cortex-a76")]
+)
+def test_a_program_that_needs_nothing_is_the_same_for_every_core(
+    architecture: str, core: str, build: Callable[[str], Executable]
+) -> None:
+    assert build_executable(SOURCES, architecture, target=load_target(core)) == build(architecture)
 
 
 @pytest.mark.parametrize("architecture", EACH)

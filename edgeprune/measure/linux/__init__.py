@@ -1,10 +1,12 @@
 """ARM Linux targets: the static executable, its proof in QEMU, and a device over ssh."""
 
+from edgeprune.measure.linux.counting import InstructionCount, count_instructions
 from edgeprune.measure.linux.executable import (
     ARM_ARCHITECTURES,
     Executable,
     ExecutableSizes,
     build_executable,
+    has_same_code,
     measure_executable,
     read_bench,
 )
@@ -14,9 +16,12 @@ __all__ = [
     "ARM_ARCHITECTURES",
     "Executable",
     "ExecutableSizes",
+    "InstructionCount",
     "build_executable",
     "choose_core",
+    "count_instructions",
     "find_qemu_user",
+    "has_same_code",
     "measure_executable",
     "read_bench",
     "run_in_qemu",

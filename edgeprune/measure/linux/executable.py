@@ -136,6 +136,22 @@ def read_bench() -> str:
     return (Path(__file__).resolve().parent / BENCH).read_text(encoding="utf-8")
 
 
+def has_same_code(first: bytes, second: bytes) -> bool:
+    """Whether two programs load the same bytes at the same addresses, whatever symbols they carry."""
+    return _list_loaded(first) == _list_loaded(second)
+
+
+def _list_loaded(content: bytes) -> list[tuple[int, bytes]]:
+    from elftools.elf.elffile import ELFFile
+
+    sections = ELFFile(io.BytesIO(content)).iter_sections()
+    return [
+        (section["sh_addr"], section.data())
+        for section in sections
+        if section["sh_flags"] & 2 and section["sh_type"] != "SHT_NOBITS"  # SHF_ALLOC
+    ]
+
+
 def measure_executable(content: bytes) -> ExecutableSizes:
     """Sizes that the ELF file states. Raises InputError where pyelftools is missing."""
     try:
