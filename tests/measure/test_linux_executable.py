@@ -29,9 +29,11 @@ from edgeprune.measure.linux import (
     qemu_user,
     run_in_qemu,
 )
+from edgeprune.quantize import calibrate, quantize_graph
 from edgeprune.target import load_target
 from tests.codegen.harness import expect_outputs, join_inputs, make_int8_network
 from tests.codegen.random_networks import make_random_network
+from tests.lower.handmade import _Network
 from tests.random_graphs import make_inputs
 
 QEMU = {"aarch64": "qemu-aarch64", "armv7": "qemu-arm"}
@@ -345,8 +347,8 @@ def count_sdot(executable: Executable) -> int:
 
 
 def test_sdot_is_taken_where_the_core_has_it() -> None:
-    dense = RUNTIME / "ep_dense.c"  # with what it includes; the model does not call it, so it must be kept
-    used = {path.name: path.read_text() for path in (*RUNTIME.glob("ep*.h"), dense, RUNTIME / "ep_output.c")}
+    parts = (RUNTIME / name for name in ("ep_dense.c", "ep_output.c", "ep_fixed_point.c"))
+    used = {path.name: path.read_text() for path in (*RUNTIME.glob("ep*.h"), *parts)}
     kept = SOURCES["model.c"].replace("return 1;", "ep_compute_dense(arena, input, 1, 1, 1, output);")
     sources = {**used, "model.h": SOURCES["model.h"], "model.c": '#include "ep_dense.h"\n' + kept}
     newer = build_executable(sources, "aarch64", target=load_target("cortex-a76"))
@@ -369,6 +371,31 @@ def test_a_network_is_the_reference_to_the_bit(architecture: str) -> None:
     graph = make_int8_network("lite")
     firmware = generate_firmware(graph, load_target("cortex-a76"), portable=True)
     check_network(graph, firmware, architecture, "cortex-a76")
+
+
+def make_odd_network(length: int, channels: int) -> Graph:
+    """Odd channels, taps and widths, over a series of any length."""
+    net = _Network((1, 1, length, channels))
+    value = net.conv("input", 13, (1, 9), "relu", stride=3)
+    value = net.depthwise(net.conv(value, 11, (1, 1), "relu"), 5, 2)
+    graph = net.finish(net.conv(value, 7, (1, 4)), 3, "odd")
+    samples = np.random.default_rng(0).normal(size=(8, 1, length, channels)).astype(np.float32)
+    return quantize_graph(graph, calibrate(graph, samples))
+
+
+@pytest.mark.parametrize(
+    ("length", "channels", "architecture", "core"),
+    [
+        pytest.param(1, 3, "armv7", "cortex-a53", marks=EACH[1].marks),
+        pytest.param(10_000, 1, "aarch64", "cortex-a53", marks=EACH[0].marks),
+        pytest.param(31, 17, "aarch64", "cortex-a76", marks=[*EACH[0].marks, pytest.mark.slow]),
+        pytest.param(10_000, 5, "armv7", "cortex-a53", marks=[*EACH[1].marks, pytest.mark.slow]),
+        pytest.param(1, 1, "aarch64", "cortex-a76", marks=[*EACH[0].marks, pytest.mark.slow]),
+    ],
+)
+def test_odd_networks_of_any_length(length: int, channels: int, architecture: str, core: str) -> None:
+    graph = make_odd_network(length, channels)
+    check_network(graph, generate_firmware(graph, load_target(core), portable=True), architecture, core)
 
 
 @pytest.mark.slow
