@@ -29,6 +29,7 @@ def test_the_wheel_brings_targets_schema_template_and_licence(wheel: Path) -> No
     targets = {path.name for path in (ROOT / "targets").glob("*.toml")}
     assert {name.rsplit("/", 1)[1] for name in names if name.startswith("edgeprune/_targets/")} == targets
     assert {"edgeprune/report/schema.json", "edgeprune/report/page.html.jinja"} <= names
+    assert {"edgeprune/measure/linux/bench.c", "edgeprune/stages/linux_readme.md.jinja"} <= names
     assert any(name.endswith("/LICENSE") for name in names)
     assert not any(name.startswith(("tests/", "tools/", "build/")) for name in names)
 
