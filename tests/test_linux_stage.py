@@ -17,6 +17,7 @@ from edgeprune.lower import write_tflite
 from edgeprune.measure.cortex_m import toolchain
 from edgeprune.progress import SILENT
 from edgeprune.report import CompileRecord
+from edgeprune.report.linux_tables import list_linux_layers, list_linux_programs
 from edgeprune.settings import CompileSettings
 from edgeprune.stages import linux
 from edgeprune.stages.build import Programs
@@ -109,6 +110,20 @@ def test_instructions_are_counted_layer_by_layer(result: LinuxResult) -> None:
     assert 0.9 * counted["instructions"] < sum(layers) < counted["instructions"]  # the rest passes rows along
     assert 0 < counted["peak_stack_bytes"] < 4096
     assert "estimated_cycles" not in section["layers"][0]
+
+
+def test_the_report_has_tables_of_programs_and_layers(result: LinuxResult) -> None:
+    document = {"device": {"linux": result.section}}
+    programs, layers = list_linux_programs(document), list_linux_layers(document)
+    assert programs is not None
+    assert layers is not None
+    assert [row[0] for row in programs.rows] == ["linux/bench_aarch64", "linux/bench_armv7"]
+    assert all(len(row) == len(programs.head) for row in programs.rows)
+    assert (programs.rows[0][6], programs.rows[1][6]) == (f"{result.section['counted']['instructions']:,}", "")
+    assert [row[0] for row in layers.rows] == [layer["name"] for layer in result.section["layers"]]
+    for nothing in ({}, {"device": {}}, {"device": {"linux": {"programs": [], "counted": None}}}):
+        assert list_linux_programs(nothing) is None
+        assert list_linux_layers(nothing) is None
 
 
 def test_readme_says_how_to_run_it(result: LinuxResult) -> None:
