@@ -20,6 +20,7 @@ from edgeprune.report import device_tables, gate_tables, provenance, tables
 from edgeprune.report.figures import draw_figures
 from edgeprune.report.fit_tables import list_fit, list_fit_widths
 from edgeprune.report.ladder import climb_ladder, list_lockstep
+from edgeprune.report.linux_tables import list_linux_layers, list_linux_programs
 from edgeprune.report.memory_figures import draw_base_memory_plan, draw_memory_plan, list_memory_plan
 from edgeprune.report.picture import Picture
 from edgeprune.report.pictures import draw_picture
@@ -96,12 +97,17 @@ def list_sections(document: Mapping[str, Any], figures: Mapping[str, Figure]) ->
             "Layers",
             ["layers-time", "layers-ram", "layers-flash", "layers-macs", "layers-parameters"],
             (),
-            [tables.list_firmware_layers(document), tables.list_layers(document), tables.list_program(document)],
+            [
+                tables.list_firmware_layers(document),
+                list_linux_layers(document),
+                tables.list_layers(document),
+                tables.list_program(document),
+            ],
         ),
         Section(
             "Memory",
             ["memory-plan", "memory-plan-base"],
-            [tables.list_firmware(document), tables.list_memory_choices(document)],
+            [tables.list_firmware(document), tables.list_memory_choices(document), list_linux_programs(document)],
             [list_memory_plan(document)],
         ),
         Section(

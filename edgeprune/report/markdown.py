@@ -10,6 +10,7 @@ from edgeprune.report import tables
 from edgeprune.report.device_tables import list_device
 from edgeprune.report.fit_tables import list_fit, list_fit_widths
 from edgeprune.report.gate_tables import list_baseline, list_baseline_differences, list_baseline_layers
+from edgeprune.report.linux_tables import list_linux_layers, list_linux_programs
 from edgeprune.report.pruning_tables import list_pruning_tables
 from edgeprune.report.tables import Table
 
@@ -30,6 +31,7 @@ def render_markdown(document: Mapping[str, Any]) -> str:
         tables.list_variants(document),
         tables.list_firmware(document),
         tables.list_memory_choices(document),
+        list_linux_programs(document),
         tables.list_latency(document),
         tables.list_parity(document),
     )
@@ -43,6 +45,7 @@ def render_markdown(document: Mapping[str, Any]) -> str:
         tables.list_unpruned(document),
         *list_pruning_tables(document),
         tables.list_firmware_layers(document),
+        list_linux_layers(document),
         tables.list_artifacts(document),
     )
     parts += [render_table(table) for table in shown if table is not None]
