@@ -30,8 +30,8 @@ def list_widths(document: Document) -> Table:
         )
         for row in document["widths"]
     )
-    head = ("channels", "parameters", "MACs", "model_int8.tflite", "activations, at most")
-    return Table("The int8 model (static)", head, rows, ())
+    head = ("channels", "parameters", "MACs", "model_int8.tflite", "activations")
+    return Table("The int8 model, on any target (static)", head, rows, ())
 
 
 def list_plan(document: Document) -> Table | None:
@@ -84,14 +84,14 @@ def list_refusals(document: Document) -> Table | None:
 
 def list_methods(document: Document) -> str:
     """How the figures were got, in one sentence."""
-    methods: dict[str, set[str]] = {}
+    methods: dict[str, dict[str, None]] = {}
     for row in document["rows"]:
-        for name in _FIGURES:
+        for name, words in _FIGURES.items():
             method = row["figures"][name]["method"]
             if method is not None:
-                methods.setdefault(name, set()).add(method)
-    parts = [f"{_FIGURES[name]} {' or '.join(sorted(found))}" for name, found in methods.items()]
-    return f"How each figure was got: {', '.join(parts)}. Nothing here was measured on silicon." if parts else ""
+                methods.setdefault(method, {})[words.removesuffix(" (modelled)")] = None
+    parts = [f"{method}: {', '.join(names)}" for method, names in methods.items()]
+    return f"how each figure was got: {'; '.join(parts)}. Nothing was measured on silicon" if parts else ""
 
 
 def _format_figure(figure: Mapping[str, Any], unit: str) -> str:

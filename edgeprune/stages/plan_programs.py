@@ -190,19 +190,22 @@ def _narrow(model: LoadedModel, whole: Graph, notes: list[str], progress: Progre
     units = find_units(model.module, example)
     scores = L1Norm().score_units(model.module, units)
     graphs: dict[int, Graph] = {}
+    kept: list[int] = []  # widths that are no narrower than the one before
     before: frozenset[int] = frozenset()
     with progress.step("smaller widths", total=len(WIDTHS) - 1) as step:
         for width in WIDTHS[1:]:
             removed = guard_units(units, select_lowest(units, scores, 1 - width / 100))
             if removed == before:
-                reasons = "; ".join(dict.fromkeys(f"{name}: {reason}" for name, reason in units.pinned[:3]))
-                why = f" ({reasons})" if reasons else ""
-                notes.append(f"nothing more can be pruned at {width} % of the channels{why}")
+                kept.append(width)
             else:
                 narrow = narrow_graph(whole, units, removed)
                 graphs[width] = narrow or _export_pruned(model, example, removed)
             before = removed
             step.advance()
+    if kept:
+        reasons = "; ".join(f"layer {name}: {reason}" for name, reason in units.pinned[:3])
+        what = "nothing can be pruned" if not graphs else "nothing more can be pruned"
+        notes.append(f"{what} at {', '.join(map(str, kept))} % of the channels{f' ({reasons})' if reasons else ''}")
     return graphs
 
 
@@ -229,6 +232,7 @@ def _read_finished(source: PlanSource, content: bytes, raw: Dataset | None) -> _
         "see smaller widths",
     ]
     if raw is None:
+        notes.append("no data was given: run on random inputs, on which instructions depend by a few in a thousand")
         samples, kind = draw_samples(tensor.shape, tensor.quant, 0).x_train[:SAMPLES], "none"
     else:
         normalization = choose_normalization(source.normalization, model, raw, notes)

@@ -64,7 +64,11 @@ def advise(
     """One sentence or two on what to do now."""
     if not rows:
         first = next(target for target in targets.values())
-        return f"No target runs this model. {first['reasons'][0]}" if first["reasons"] else "No target runs this model."
+        return (
+            f"No target asked for runs this model. {first['reasons'][0]}"
+            if first["reasons"]
+            else "No target asked for runs this model."
+        )
     options = (f" --budget {budget}" if budget else "") + (f" --memory {memory}" if memory != "auto" else "")
     command = f"edgeprune compile {model} --target"
     whole = next((row for row in rows if row["state"] == "fits" and row["width"] == 100), None)
@@ -100,6 +104,6 @@ def _advise_on_miss(row: Row, is_network: bool, memory: str) -> str:
     if not is_network:
         ways.insert(0, "the PyTorch model, which can be pruned")
     return (
-        f"It fits nowhere. Nearest: {row['target']}{width}, where {limit['figure']} is {value} of {most} "
-        f"({limit['use']:.2f} x). Ways out: {', '.join(ways[:-1])}, or {ways[-1]}."
+        f"It fits nowhere. Nearest: {row['target']}{width}, where {limit['figure']} is {value}, {limit['use']:.2f} "
+        f"times the {most} there are. Ways out: {', '.join(ways[:-1])}, or {ways[-1]}."
     )
