@@ -3,8 +3,8 @@
 Channels go a few at a time. Each step takes from the group of coupled layers where the least importance is lost for
 what is gained, until all limits are kept; then channels come back, the most important first, as long as the limits
 still hold. The cost is asked for, never modelled here: where 13 channels cost as much as 16, the 3 come back by that
-alone. Costs are slow to ask for (a tenth of a second and more), so a step's gain is taken from an earlier step's until
-it looks best (lazy greedy, Minoux 1978): it is then asked for anew, and taken if it still is.
+alone. Costs are slow to ask for (a tenth of a second and more), so a move's gain is taken from an earlier step until it
+looks best (lazy greedy, Minoux 1978): it is then asked for anew, and taken if it is still nearly the best.
 
 Importance: a group's share of its score that is left, and over all groups the sum of the logarithms. So the last
 channels of a layer are dear, whatever layer they are in, and scores need no common scale.
@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 FRACTIONS = (1 / 8, 1 / 4, 1 / 2)  # of a group's channels that are left, as one step
 SUBDIVISIONS = 64  # of the share that `search_uniform` removes
+# of the best gain that is hoped for: a move that is known to bring so much is taken without asking for more
+ENOUGH = 0.8
 _TINY = 1e-9
 
 # what is left out -> figure / limit for each limit; 1 is at the limit
@@ -190,17 +192,15 @@ class _Removal:
         order = {move: place for place, move in enumerate(self.gains)}
         queue = [(-gain, order[move], move) for move, gain in self.gains.items()]
         heapq.heapify(queue)
-        fresh: set[tuple[int | None, float]] = set()
+        best: tuple[int | None, float] | None = None
         while queue:
-            gain, _, move = heapq.heappop(queue)
-            if move in fresh:
-                if gain < 0:
-                    return self._apply(counts, move)
-                continue
-            fresh.add(move)
+            hoped, _, move = heapq.heappop(queue)
+            if best is not None and -hoped * ENOUGH <= self.gains[best]:
+                break
             self.gains[move] = self._measure(counts, move, here)
-            heapq.heappush(queue, (-self.gains[move], order[move], move))
-        return None
+            if self.gains[move] > 0 and (best is None or self.gains[move] > self.gains[best]):
+                best = move
+        return None if best is None else self._apply(counts, best)
 
     def _apply(self, counts: Sequence[int], move: tuple[int | None, float]) -> list[int]:
         index, fraction = move

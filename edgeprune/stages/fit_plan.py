@@ -20,6 +20,7 @@ from edgeprune.stages.prepare import Job
 BY_COST, UNIFORM = "by cost", "same share of each layer"
 SEARCHES: Mapping[str, Callable[..., list[WidthPoint]]] = {BY_COST: search_widths, UNIFORM: search_uniform}
 ROUNDS = 3  # of searching and building, at most
+TIGHTER = 0.005  # of the limits, with each further round: a prediction of a neighbour is off by as much
 NEAR = 0.99  # of a limit: a build that takes so much of it needs no further round
 # how much latency, cycles and instructions may depend on the values of the one sample that is run
 VALUE_MARGIN: Mapping[str, float] = {"latency": 0.003, "cycles": 0.003, "instructions": 0.003}
@@ -107,17 +108,19 @@ class WidthPlanner:
     def _search(self, family: str, limits: Limits, begin: frozenset[int] | None, step: Step) -> dict[str, Any]:
         """A plan as plain data."""
         bounds = {name: limit * (1 - VALUE_MARGIN.get(name, 0)) for name, limit in limits.items()}
+        aim = 1.0
         factors = dict.fromkeys(limits, 1.0)  # built / predicted, of what was built last
         path: list[WidthPoint] = []
         best: dict[str, Any] | None = None
 
         def cost(removed: frozenset[int]) -> dict[str, float]:
             figures = self.sizer.predict(removed)
-            ratios = {name: factors[name] * ratio for name, ratio in hold(figures, bounds).items()}
+            ratios = {name: factors[name] * ratio / aim for name, ratio in hold(figures, bounds).items()}
             step.advance(1, worst=max(ratios.values()))
             return ratios
 
-        for _ in range(ROUNDS):
+        for number in range(ROUNDS):
+            aim = 1 - TIGHTER * number
             path += search_widths(self.widths, cost, begin) if begin else SEARCHES[family](self.widths, cost)
             point = path[-1]
             if not point.fits:
