@@ -18,6 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 FRACTIONS = (1 / 8, 1 / 4, 1 / 2)  # of a group's channels that are left, as one step
+# channels that come back together where one alone does not fit: a kernel that takes four at once may be quicker with a
+# fourth than with three and a remainder
+LOOK_AHEAD = 4
 SUBDIVISIONS = 64  # of the share that `search_uniform` removes
 # of the best gain that is hoped for: a move that is known to bring so much is taken without asking for more
 ENOUGH = 0.8
@@ -161,9 +164,11 @@ def regrow(widths: Widths, cost: Cost, counts: Sequence[int]) -> list[int]:
     waiting = [index for index, count in enumerate(counts) if count]
     while waiting:
         index = max(waiting, key=lambda i: (widths.loss(i, counts[i] - 1, counts[i]), -i))
-        tried = [count - (i == index) for i, count in enumerate(counts)]
-        if widths.make_point(tried, cost).fits:
-            counts = tried
+        for amount in range(1, min(LOOK_AHEAD, counts[index]) + 1):
+            tried = [count - amount * (i == index) for i, count in enumerate(counts)]
+            if widths.make_point(tried, cost).fits:
+                counts = tried
+                break
         else:
             waiting.remove(index)
         waiting = [i for i in waiting if counts[i]]

@@ -167,3 +167,15 @@ def test_regrow_takes_the_most_important_first() -> None:
     widths = Widths(groups, {0: 1.0, 1: 9.0, 2: 5.0, 3: 5.0})
     counts = regrow(widths, lambda removed: {"ram": (4 - len(removed)) / 3}, [1, 1])
     assert counts == [1, 0]
+
+
+def test_a_channel_that_makes_the_layer_cheaper_comes_back() -> None:
+    """A kernel of four at once with a slow way for what is left over."""
+    groups = [list(range(16))]
+
+    def cost(removed: frozenset[int]) -> Mapping[str, float]:
+        blocks, rest = divmod(16 - len(removed), 4)
+        return {"time": (blocks + 2 * (rest > 0)) / 3.5}
+
+    widths = Widths(groups, dict.fromkeys(range(16), 1.0))
+    assert regrow(widths, cost, [8]) == [4]  # none of 9 to 11 channels fits
