@@ -20,6 +20,7 @@ from edgeprune.load import raise_module
 from edgeprune.measure.cortex_m import build_elf, measure_firmware, read_elf, toolchain
 from edgeprune.models import ARCHITECTURES, build_model
 from edgeprune.prune import L1Norm, find_units, guard_units, prune_channels, select_lowest
+from edgeprune.stages import sizing
 from edgeprune.stages.narrowing import narrow_graph
 from edgeprune.stages.sizing import (
     PREDICTED,
@@ -42,8 +43,13 @@ SHAPE = (2, 32)
 # the bounds: of a prediction against the built firmware
 BOUNDS = {"flash_bytes": 0.05, "ram_bytes": 0.05, "instructions": 0.10}
 SHAPES = {
-    "lite": (1, 64), "fcn": (1, 32), "inception": (1, 16), "resnet1d": (1, 16), "eegcnn": (2, 128),
-    "resnet20": (3, 8, 8), "vgg": (3, 32, 32),
+    "lite": (1, 64),
+    "fcn": (1, 32),
+    "inception": (1, 16),
+    "resnet1d": (1, 16),
+    "eegcnn": (2, 128),
+    "resnet20": (3, 8, 8),
+    "vgg": (3, 32, 32),
 }
 
 
@@ -113,8 +119,8 @@ def test_sizing_is_of_the_firmware_that_a_compile_makes(small: dict[int, Graph])
     target = load_target("cortex-m4")
     firmware = generate_firmware(small[8], target)
     whole = measure_firmware(firmware.compiled_files, target, quantize_sample(small[8], draw_samples()))
-    sizing = measure_sizing(small[8], target, draw_samples())
-    figures = sizing.flash_bytes, sizing.ram_bytes, sizing.instructions, sizing.cycles
+    built = measure_sizing(small[8], target, draw_samples())
+    figures = built.flash_bytes, built.ram_bytes, built.instructions, built.cycles
     assert figures == (whole.flash_bytes, whole.ram_bytes, whole.instructions, whole.cycles)
 
 
@@ -122,14 +128,15 @@ def test_without_a_compiler_there_is_a_reason(small: dict[int, Graph], monkeypat
     monkeypatch.setattr("edgeprune.measure.cortex_m.toolchain.shutil.which", lambda _name: None)
     target = load_target("cortex-m4")
     toolchain._find_gcc.cache_clear()
-    sizing = measure_sizing(small[8], target, toolchain="gcc")
+    built = measure_sizing(small[8], target, toolchain="gcc")
     toolchain._find_gcc.cache_clear()
-    assert sizing.flash_bytes is None
-    assert not sizing.methods
-    assert "arm-none-eabi-gcc is not installed" in sizing.reason
+    assert built.flash_bytes is None
+    assert not built.methods
+    assert "arm-none-eabi-gcc is not installed" in built.reason
 
 
-def test_what_streams_is_found_again_at_another_width(small: dict[int, Graph]) -> None:
+def test_what_streams_is_found_again_at_another_width(small: dict[int, Graph], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizing, "SHORT_PROGRAM", 0)
     target = load_target("cortex-m0plus")
     known = schedule_program(small[16], target, "streaming")
     assert known.schedule.is_streaming

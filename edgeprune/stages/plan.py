@@ -74,7 +74,7 @@ def plan_model(
     microcontrollers = [target for target in runnable if target.is_microcontroller]
     options = SizingOptions(memory, toolchain, emulator)
     sizes = size_programs(programs.programs, microcontrollers, programs.samples, options, kept, progress)
-    rows = []
+    judged: list[dict[str, Any]] = []
     for target in runnable:
         sizings = sizes.get(find_core_key(target)) if target.is_microcontroller else {}
         if isinstance(sizings, UnsupportedModelError):
@@ -82,8 +82,8 @@ def plan_model(
             continue
         for width in programs.programs:
             sizing = None if not sizings else set_clock(sizings[width], target)
-            rows.append(judge_row(_describe_row(programs, target, width, sizing), _list_limits(target, budgets)))
-    rows = sort_rows(rows)
+            judged.append(judge_row(_describe_row(programs, target, width, sizing), _list_limits(target, budgets)))
+    rows = sort_rows(judged)
     notes = [*programs.notes, *_note_missing_tools(rows), *([kept.problem] if kept.problem else [])]
     return {
         "schema": SCHEMA,
@@ -130,7 +130,8 @@ def _check_targets(programs: PlanPrograms, targets: Sequence[Target]) -> tuple[l
     """The targets whose rules the program keeps, and all of them described."""
     exempt = () if programs.is_network or programs.format == "onnx" else (dense_has_one_scale,)
     whole = next(iter(programs.programs.values()))
-    runnable, described = [], {}
+    runnable: list[Target] = []
+    described: dict[str, dict[str, Any]] = {}
     for target in targets:
         reasons = [violation.message for violation in check_supported(whole, target, exempt)]
         described[target.name] = {

@@ -38,6 +38,7 @@ from edgeprune.target import Target
 # not one of the methods of report.json: a prediction never stands in a report
 PREDICTED = "predicted"
 FIGURES = ("flash_bytes", "ram_bytes", "instructions", "cycles", "latency_us")
+SHORT_PROGRAM = 12  # steps: the whole search for what to stream takes a few tenths of a second
 MEASURED: Mapping[str, str] = {
     "flash_bytes": "static",
     "ram_bytes": "emulated_instructions",
@@ -114,13 +115,14 @@ class Scheduled:
 def schedule_program(graph: Graph, target: Target, memory: str = "auto", like: Schedule | None = None) -> Scheduled:
     """Kernels and memory of an int8 program, as `generate_firmware` chooses them.
 
-    like: of a similar program, such as the same net at another width: what it streams is tried here too, and the long
-    search for what to stream is left out (`sizing_search`).
+    like: of a similar program, such as the same net at another width: for a long program what it streams is tried here
+    too, and the search for what to stream, which takes seconds, is left out (`sizing_search`).
     Raises UnsupportedModelError where an op has no kernel.
     """
     program = make_program(stand_up(remove_dead_channels(graph)[0]))
     scheduler = Scheduler(program, target)
-    schedule = None if like is None else search_alike(scheduler, memory, like)
+    is_long = len(program.steps) > SHORT_PROGRAM
+    schedule = search_alike(scheduler, memory, like) if like is not None and is_long else None
     schedule = schedule or make_schedule(scheduler, memory)
     layers = list_layers(schedule)
     return Scheduled(schedule, layers, program.buffer_bytes[INPUT], program.buffer_bytes[OUTPUT])

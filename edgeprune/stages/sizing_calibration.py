@@ -83,5 +83,5 @@ CALIBRATION: Mapping[str, Calibration] = {
     "cortex-m4": Calibration(0.158, 28, 95, 14, 410, 0.80, 1.02, _DSP_KERNELS),
     "cortex-m7": Calibration(0.158, 28, 95, 18, 410, 0.80, 0.66, _DSP_KERNELS),
     "cortex-m33": Calibration(0.158, 28, 95, 14, 410, 0.80, 0.94, _DSP_KERNELS),
-    "cortex-m55": Calibration(0.107, 28, 95, 14, 510, 1.06, 0.0, _HELIUM_KERNELS),
+    "cortex-m55": Calibration(0.107, 28, 120, 14, 510, 1.06, 0.0, _HELIUM_KERNELS),
 }

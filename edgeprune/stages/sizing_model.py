@@ -92,8 +92,10 @@ def predict_code(schedule: Schedule, target: Target, anchor: Anchor | None) -> C
     text = anchor.sizes.text - sum(built.get(name, 0) for name in before)
     text += sum(built.get(name) or count_thumb_bytes(item.text) for name, item in generated.items())
     known = _list_sources(anchor.schedule)
-    changed = _count_characters(sources - known) - _count_characters(known - sources)
-    moved = per_character * changed + calls - _count_call_bytes(anchor.schedule, calibration)
+    gone = {name for source in known - sources for name in _list_functions(source)}
+    text -= sum(size for name, size in built.items() if name in gone)
+    added = per_character * _count_characters(sources - known)
+    moved = added + calls - _count_call_bytes(anchor.schedule, calibration)
     return CodeSizes(round(text + moved), anchor.sizes.rodata + rodata - count_rodata(anchor.schedule))
 
 
@@ -141,13 +143,13 @@ def predict_costs(schedule: Schedule, layers: Sequence[LayerCost], target: Targe
         instructions = overhead * sum(expected.values())
         calibration = CALIBRATION[target.core]
         per_instruction = calibration.convolution is not None
-        cycles = calibration.cycles * (instructions if per_instruction else schedule.cycles)
-        return Costs(round(instructions), round(cycles) if calibration.cycles else None)
+        modelled = calibration.cycles * (instructions if per_instruction else schedule.cycles)
+        return Costs(round(instructions), round(modelled) if calibration.cycles else None)
     overhead /= _find_overhead(anchor.schedule, list(anchor.layers.values()))
     ratios = {layer.name: _find_ratio(layer, anchor) for layer in layers}
     layers_instructions = sum(ratios[name].instructions * count for name, count in expected.items())
     rest = anchor.instructions - sum(layer.instructions or 0 for layer in anchor.layers.values())
-    cycles = None
+    cycles: float | None = None
     if anchor.cycles is not None:
         outside = anchor.cycles - sum(layer.cycles or 0 for layer in anchor.layers.values())
         cycles = overhead * sum(ratios[name].cycles * count for name, count in expected.items()) + outside
@@ -200,6 +202,12 @@ def _list_sources(schedule: Schedule) -> frozenset[str]:
 
 def _count_characters(sources: Iterable[str]) -> int:
     return sum(map(_count_source_characters, sources))
+
+
+@cache
+def _list_functions(source: str) -> frozenset[str]:
+    """The names of the functions that a file of the runtime defines."""
+    return frozenset(re.findall(r"^[a-z].*?\b(\w+)\([^;]*$", read_runtime(source), flags=re.MULTILINE))
 
 
 @cache
