@@ -532,7 +532,7 @@ def _collect_options(values: Mapping[str, Any], leave_out: Sequence[str]) -> dic
 
 def _print_compile_result(console: Console, document: Mapping[str, Any], page: Path) -> None:
     from edgeprune.console import print_tables
-    from edgeprune.report import fit_tables, pruning_tables, tables
+    from edgeprune.report import device_tables, fit_tables, gate_tables, linux_tables, pruning_tables, tables
 
     print_tables(
         console,
@@ -545,8 +545,12 @@ def _print_compile_result(console: Console, document: Mapping[str, Any], page: P
             tables.list_parity(document),
             tables.list_firmware(document),
             tables.list_memory_choices(document),
+            linux_tables.list_linux_programs(document),
+            device_tables.list_device(document),
             tables.list_latency(document),
             tables.list_budgets(document),
+            gate_tables.list_baseline(document),
+            *gate_tables.list_baseline_layers(document),
         ],
     )
     console.print(tables.summarize(document), markup=False, highlight=False)

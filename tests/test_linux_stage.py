@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeprune.cache import Cache
 from edgeprune.errors import UnsupportedModelError
 from edgeprune.lower import write_tflite
 from edgeprune.measure.cortex_m import toolchain
@@ -48,12 +49,12 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Programs]:
 @pytest.fixture
 def job(prepared: tuple[Job, Programs]) -> Job:
     """With notes of its own."""
-    return dataclasses.replace(prepared[0], notes=[])
+    return dataclasses.replace(prepared[0], notes=[], cache=Cache(None))
 
 
 @pytest.fixture(scope="module")
 def result(prepared: tuple[Job, Programs]) -> LinuxResult:
-    made = make_executables(dataclasses.replace(prepared[0], notes=[]), prepared[1])
+    made = make_executables(dataclasses.replace(prepared[0], notes=[], cache=Cache(None)), prepared[1])
     assert made is not None
     return made
 

@@ -65,7 +65,7 @@ def make_firmware(job: Job, programs: Programs) -> FirmwareResult | None:
     """
     if not job.target.is_microcontroller:
         return None
-    result = _make(job, programs.int8_graph, programs.int8_tflite, _quantize_samples(job, programs.int8_graph))
+    result = _make(job, programs.int8_graph, programs.int8_tflite, quantize_samples(job, programs.int8_graph))
     if result.section["reason"]:
         job.notes.append(f"the firmware was written but NOT run: {result.section['reason']}")
     dead = result.section["dead_channels"]
@@ -87,7 +87,7 @@ def measure_base(job: Job, base: Exported | None, programs: Programs) -> Mapping
         return None
     graph, tflite = quantize_network(job, base, programs.calibration_nhwc)
     try:
-        return _make(job, graph, tflite, _quantize_samples(job, graph)[:1], title="firmware of the base").section
+        return _make(job, graph, tflite, quantize_samples(job, graph)[:1], title="firmware of the base").section
     except UnsupportedModelError as error:
         return {"measured": None, "layers": [], "reason": str(error)}
 
@@ -107,7 +107,7 @@ def _make(job: Job, graph: Graph, tflite: bytes, samples: np.ndarray, title: str
                 golden_inputs=samples[:GOLDEN_SAMPLES],
             )
             step.advance()
-            expected = _run_reference(graph, samples)
+            expected = run_reference(graph, samples)
             step.advance()
             result = _measure(job, firmware, samples, expected)
             step.advance()
@@ -161,15 +161,16 @@ def _measure(job: Job, firmware: Firmware, samples: np.ndarray, expected: np.nda
     return FirmwareResult(describe_firmware(firmware, measurement, reason, different), outputs, files)
 
 
-def _quantize_samples(job: Job, graph: Graph) -> np.ndarray:
-    """The first test samples as the firmware takes them, int8 (n, H, W, C)."""
+def quantize_samples(job: Job, graph: Graph) -> np.ndarray:
+    """The first test samples as the program's C takes them, int8 (n, H, W, C): half a minute of emulation."""
     count = count_affordable_samples(graph, len(job.data.x_test), EMULATED_MACS)
     tensor = graph.tensors[graph.inputs[0]]
     assert tensor.quant is not None  # an int8 program
     return quantize_values(arrange_samples(job.data.x_test[:count], tensor.shape), tensor.quant)
 
 
-def _run_reference(graph: Graph, samples: np.ndarray) -> np.ndarray:
+def run_reference(graph: Graph, samples: np.ndarray) -> np.ndarray:
+    """What the program's C must give for int8 samples (n, H, W, C): int8 (n, output bytes), outputs side by side."""
     results = run_graph(graph, samples)
     return np.concatenate([results[name].reshape(len(samples), -1) for name in dict.fromkeys(graph.outputs)], axis=1)
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from edgeprune.cache import Files, pack_array, pack_json, unpack_array, unpack_json
 from edgeprune.codegen import Firmware, Layer, generate_firmware
 from edgeprune.errors import EdgepruneError, InputError, MeasurementUnavailableError, UnsupportedModelError
-from edgeprune.layout import arrange_samples
 from edgeprune.measure.linux import (
     ARM_ARCHITECTURES,
     Executable,
@@ -31,14 +31,12 @@ from edgeprune.measure.linux import (
     read_bench,
     run_in_qemu,
 )
-from edgeprune.parity import count_affordable_samples
-from edgeprune.reference import run_graph
-from edgeprune.reference.values import quantize_values
-from edgeprune.report import CompileRecord
+from edgeprune.report import CompileRecord, to_plain
 from edgeprune.stages.build import Programs
-from edgeprune.stages.firmware import EMULATED_MACS
+from edgeprune.stages.firmware import quantize_samples, run_reference
 from edgeprune.stages.linux_readme import render_linux_readme
 from edgeprune.stages.prepare import Job
+from edgeprune.target import describe_target
 
 FAMILY = "cortex-a"
 FOLDER = "linux"
@@ -146,7 +144,7 @@ def make_executables(job: Job, programs: Programs) -> LinuxResult | None:
     """
     if job.target.family != FAMILY:
         return None
-    samples = _quantize_samples(job, programs)
+    samples = quantize_samples(job, programs.int8_graph)
     with job.progress.step("Linux programs", total=2 + 2 * len(ARM_ARCHITECTURES)) as step:
         try:
             firmware = _generate(job, programs, samples)
@@ -156,14 +154,14 @@ def make_executables(job: Job, programs: Programs) -> LinuxResult | None:
         try:
             executables = []
             for architecture in ARM_ARCHITECTURES:
-                executables.append(build_executable(firmware.compiled_files, architecture, target=job.target))
+                executables.append(_build(job, firmware, architecture))
                 step.advance()
         except (InputError, MeasurementUnavailableError) as error:  # no compiler
             return _give_up(job, firmware, str(error))
-        expected = _run_reference(programs, samples)
+        expected = run_reference(programs.int8_graph, samples)
         built, outputs = [], expected[:0]
         for executable in executables:
-            program, found = _prove(executable, samples.reshape(len(samples), -1), expected)
+            program, found = _prove(job, executable, samples.reshape(len(samples), -1), expected)
             built.append(program)
             outputs = found if executable.architecture == COUNTED else outputs
             if program.reason:
@@ -192,44 +190,64 @@ def _give_up(job: Job, firmware: Firmware | None, reason: str) -> LinuxResult:
     return LinuxResult(firmware, (), nothing, nothing, reason=reason)
 
 
-def _prove(executable: Executable, samples: np.ndarray, expected: np.ndarray) -> tuple[LinuxProgram, np.ndarray]:
+def _build(job: Job, firmware: Firmware, architecture: str, *, keep_symbols: bool = False) -> Executable:
+    """The program for an architecture."""
+
+    def make() -> Files:
+        built = build_executable(firmware.compiled_files, architecture, target=job.target, keep_symbols=keep_symbols)
+        return {"program": built.content, "about.json": pack_json((built.toolchain, built.flags, built.requires))}
+
+    inputs = {
+        "sources": firmware.compiled_files,
+        "architecture": architecture,
+        "target": to_plain(describe_target(job.target)),
+        "keep_symbols": keep_symbols,
+    }
+    files = job.cache.reuse("linux-program", inputs, make)
+    toolchain, flags, requires = unpack_json(files["about.json"])
+    return Executable(files["program"], architecture, toolchain, tuple(flags), tuple(requires))
+
+
+def _prove(
+    job: Job, executable: Executable, samples: np.ndarray, expected: np.ndarray
+) -> tuple[LinuxProgram, np.ndarray]:
     """Run a program on all samples (n, bytes) and hold its outputs against the reference's; the outputs, too."""
     sizes = measure_executable(executable.content)
     try:
-        outputs = run_in_qemu(executable, samples)
+        emulator = find_qemu_user(executable.architecture).version
+        inputs = {"program": executable.content, "samples": samples, "emulator": emulator}
+        outputs = job.cache.reuse_array("linux-outputs", inputs, lambda: run_in_qemu(executable, samples))
     except MeasurementUnavailableError as error:
         return LinuxProgram(executable, sizes, None, str(error)), expected[:0]
-    emulator = find_qemu_user(executable.architecture).version
     different = int((outputs != expected).sum()) if outputs.shape == expected.shape else expected.size
     return LinuxProgram(executable, sizes, Proof(emulator, choose_core(executable), len(samples), different)), outputs
 
 
 def _count(job: Job, firmware: Firmware, shipped: Executable, sample: np.ndarray) -> InstructionCount | None:
     """Instructions of the 64-bit program on one sample; None, and a note, where they could not be counted."""
-    sources, functions = firmware.compiled_files, [layer.function for layer in firmware.layers]
-    named = build_executable(sources, shipped.architecture, target=job.target, keep_symbols=True)
+    functions = [layer.function for layer in firmware.layers]
+    named = _build(job, firmware, shipped.architecture, keep_symbols=True)
     if not has_same_code(named.content, shipped.content):
         raise EdgepruneError("the program with symbols differs from the one without: its count would not hold")
+
+    def count() -> Files:
+        found = count_instructions(named, sample, functions)
+        figures = (found.total, found.layers, found.peak_stack_bytes, found.emulator)
+        return {"figures.json": pack_json(figures), "outputs.npy": pack_array(found.outputs)}
+
     try:
-        return count_instructions(named, sample, functions)
+        files = job.cache.reuse("linux-count", {"program": named.content, "sample": sample, "of": functions}, count)
     except InputError as error:  # no emulator
         job.notes.append(f"no instructions of the Linux program were counted: {error}")
         return None
-
-
-def _quantize_samples(job: Job, programs: Programs) -> np.ndarray:
-    """The first test samples as the programs take them, int8 (n, H, W, C): what QEMU runs in ten seconds or so."""
-    graph = programs.int8_graph
-    count = count_affordable_samples(graph, len(job.data.x_test), EMULATED_MACS)
-    quant = graph.tensors[graph.inputs[0]].quant
-    assert quant is not None  # an int8 program
-    return quantize_values(arrange_samples(job.data.x_test[:count], programs.input_shape), quant)
-
-
-def _run_reference(programs: Programs, samples: np.ndarray) -> np.ndarray:
-    graph = programs.int8_graph
-    results = run_graph(graph, samples)
-    return np.concatenate([results[name].reshape(len(samples), -1) for name in dict.fromkeys(graph.outputs)], axis=1)
+    total, layers, stack, emulator = unpack_json(files["figures.json"])
+    return InstructionCount(
+        total=total,
+        layers=layers,
+        peak_stack_bytes=stack,
+        emulator=emulator,
+        outputs=unpack_array(files["outputs.npy"]),
+    )
 
 
 def check_executables(result: LinuxResult, samples: str) -> list[dict[str, Any]]:

@@ -56,7 +56,7 @@ def read_manifest(folder: Path) -> Sequence[Mapping[str, Any]]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file}: not a manifest of edgeprune, or damaged; compile again") from error
     for artifact in listed:
-        path = PurePosixPath(artifact["path"])
+        path = PurePosixPath(str(artifact["path"]))
         if path.is_absolute() or ".." in path.parts:
             raise UntrustedInputError(f"{file}: it names {path}, which lies outside the folder; nothing was read")
     return listed
