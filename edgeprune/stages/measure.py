@@ -19,6 +19,7 @@ from edgeprune.stages.prune import PrunedModel
 
 # what a figure of the device itself waits for, by family of targets
 NEEDS: Mapping[str, str] = {"cortex-a": "needs a run on the device (--device ssh://user@host)"}
+LINUX_LACKS = "under Linux no figure is the model's alone; the programs' sizes are in their table"
 
 
 def measure_latencies(
@@ -143,11 +144,20 @@ def collect_metrics(
     if firmware is not None:
         metrics |= _device_metrics(job, firmware)
     else:
-        for name in ("flash", "ram", "instructions", "cycles"):
-            metrics[name] = Metric(name, None, None, NEEDS.get(job.target.family, "the host has no such figure"))
+        metrics |= _host_metrics(job, record)
         metrics["latency"] = _latency_metric(job, record, device)
     if set(metrics) != set(METRIC_KINDS):
         raise AssertionError(f"figures without a value: {set(METRIC_KINDS) ^ set(metrics)}")
+    return metrics
+
+
+def _host_metrics(job: Job, record: CompileRecord) -> dict[str, Metric]:
+    """Figures of a microcontroller on a target that is none; instructions of the 64-bit program for ARM Linux."""
+    reason = LINUX_LACKS if job.target.family in NEEDS else "the host has no such figure"
+    metrics = {name: Metric(name, None, None, reason) for name in ("flash", "ram", "instructions", "cycles")}
+    counted = record.device.get("linux", {}).get("counted")
+    if counted is not None:
+        metrics["instructions"] = Metric("instructions", counted["instructions"], counted["method"])
     return metrics
 
 
