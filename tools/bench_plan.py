@@ -6,9 +6,9 @@
 --models: a folder of model files (.pt, .onnx, .tflite), planned as they are. --nets: reference nets with random weights
 beside them, by the names of `edgeprune train --arch`. For each net the command is run as a user runs it, in a new
 process: for one target (nucleo-l4r5zi) and for all, each first without and then with what the first run kept (cold,
-warm). Then every width is built and emulated on each core, and predicted from the whole net, from the narrowest one, and
-from no build at all; the table gives the largest error over the widths. The bounds of a release: 5 % of flash and RAM,
-10 % of instructions; 10 s for one target and 60 s for all, warm.
+warm). Then every width is built and emulated on each core, and predicted from the whole net, from the narrowest one,
+and from no build at all; the table gives the largest error over the widths. The bounds of a release: 5 % of flash and
+RAM, 10 % of instructions; 10 s for one target and 60 s for all, warm.
 """
 
 from __future__ import annotations
@@ -38,8 +38,13 @@ from edgeprune.stages.sizing import (
 from edgeprune.target import Target, load_target
 
 SHAPES = {
-    "lite": (1, 150), "fcn": (1, 96), "inception": (1, 48), "resnet1d": (1, 48), "eegcnn": (2, 256),
-    "resnet20": (3, 32, 32), "vgg": (3, 32, 32),
+    "lite": (1, 150),
+    "fcn": (1, 96),
+    "inception": (1, 48),
+    "resnet1d": (1, 48),
+    "eegcnn": (2, 256),
+    "resnet20": (3, 32, 32),
+    "vgg": (3, 32, 32),
 }
 SUFFIXES = (".pt", ".onnx", ".tflite")
 FIGURES = {"flash_bytes": "flash", "ram_bytes": "RAM", "instructions": "instructions"}
