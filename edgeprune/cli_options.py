@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -121,3 +122,16 @@ def make_progress(quiet: bool) -> Progress:
     from edgeprune.console import ConsoleProgress
 
     return ConsoleProgress(Console(stderr=True, width=None if sys.stderr.isatty() else LOG_WIDTH))
+
+
+def collect_options(values: Mapping[str, Any], leave_out: Sequence[str]) -> dict[str, Any]:
+    """The options that were given, by name; what is None falls to the settings file, then to the default."""
+    return {
+        name: value
+        for name, value in values.items()
+        if value is not None
+        and name not in leave_out
+        and not name.startswith("_")
+        and name[0].islower()
+        and not callable(value)
+    }

@@ -171,7 +171,7 @@ def test_an_operation_that_is_not_supported(tmp_path: Path, run_compile: Callabl
         (("--budget", "ram"), "there is no '='"),
         (("--epochs", "0"), "epochs is 0"),
         (("--time-limit", "soon"), "--time-limit"),
-        (("--device", "tpu"), "allowed: auto, cpu, cuda"),
+        (("--train-device", "tpu"), "allowed: auto, cpu, cuda"),
     ],
 )
 def test_bad_options(

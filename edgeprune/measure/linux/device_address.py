@@ -90,6 +90,8 @@ def parse_device(text: str, environment: Mapping[str, str] | None = None) -> Dev
 
 
 def _explain(text: str) -> str:
+    if text in ("auto", "cpu", "cuda"):
+        return f"--device {text}: not an address of a device; {HOW}; where to train is --train-device {text}"
     if not text.startswith(SCHEME):
         return f"--device {text}: not an address of a device; {HOW}"
     login, at, _ = text[len(SCHEME) :].rpartition("@")
