@@ -72,7 +72,7 @@ def survey_base(job: Job) -> Exported:
 def build_programs(job: Job, base: Exported, pruned: PrunedModel) -> Programs:
     """Export, calibrate, quantize and write; raises UnsupportedModelError with layer and way out."""
     exported = base if pruned.module is job.model.module else export_network(job, pruned.module)
-    samples = to_nhwc(_choose_calibration_samples(job))
+    samples = choose_calibration_samples(job)
     int8_graph, int8_tflite = quantize_network(job, exported, samples)
     return Programs(
         float_graph=exported.graph,
@@ -107,27 +107,32 @@ def _export_module(job: Job, module: fx.GraphModule) -> bytes:
     return job.cache.reuse("export", inputs, make)["model.onnx"]
 
 
-def _choose_calibration_samples(job: Job) -> np.ndarray:
-    """Training samples, all or a seeded draw: (N, C, ...)."""
+def choose_calibration_samples(job: Job) -> np.ndarray:
+    """Training samples, all or a seeded draw: (N, H, W, C)."""
     samples = job.data.x_train
     wanted = job.settings.calibration_samples
-    if len(samples) <= wanted:
-        return samples
-    chosen = np.sort(np.random.default_rng(job.settings.seed).choice(len(samples), wanted, replace=False))
-    return samples[chosen]
+    if len(samples) > wanted:
+        chosen = np.sort(np.random.default_rng(job.settings.seed).choice(len(samples), wanted, replace=False))
+        samples = samples[chosen]
+    return to_nhwc(samples)
+
+
+def calibrate_network(job: Job, exported: Exported, samples: np.ndarray) -> dict[str, tuple[float, float]]:
+    """The range of every activation; samples: (N, H, W, C)."""
+    observer = job.settings.observer
+    found = job.cache.reuse_json(
+        "calibrate",
+        {"model": exported.model, "samples": samples, "observer": observer},
+        lambda: calibrate(exported.graph, samples, observer, job.progress),
+    )
+    return {name: (low, high) for name, (low, high) in found.items()}
 
 
 def quantize_network(job: Job, exported: Exported, samples: np.ndarray) -> tuple[Graph, bytes]:
     """The int8 program and its TFLite file, by the converter that the settings name; samples: (N, H, W, C)."""
-    converter, observer = job.settings.converter, job.settings.observer
-    inputs = {"model": exported.model, "samples": samples}
+    converter = job.settings.converter
     if converter == "edgeprune":
-        found = job.cache.reuse_json(
-            "calibrate",
-            {**inputs, "observer": observer},
-            lambda: calibrate(exported.graph, samples, observer, job.progress),
-        )
-        int8_graph = quantize_graph(exported.graph, {name: (low, high) for name, (low, high) in found.items()})
+        int8_graph = quantize_graph(exported.graph, calibrate_network(job, exported, samples))
         return int8_graph, write_tflite(int8_graph)
 
     def convert() -> dict[str, bytes]:
@@ -136,6 +141,7 @@ def quantize_network(job: Job, exported: Exported, samples: np.ndarray) -> tuple
             step.advance()
         return {"model.tflite": content}
 
-    int8_tflite = job.cache.reuse("convert", {**inputs, "converter": converter}, convert)["model.tflite"]
+    inputs = {"model": exported.model, "samples": samples, "converter": converter}
+    int8_tflite = job.cache.reuse("convert", inputs, convert)["model.tflite"]
     # everything after this speaks of the file that was made, so its own scales are read back
     return read_tflite(int8_tflite), int8_tflite

@@ -40,7 +40,8 @@ AS_IT_IS, NARROWEST = "as it is", "one channel a layer"
 LOWER = 0.75  # of the way from the narrowest network to the limits
 # of the way from the limits to the network as it is
 BEYOND = ((1 / 3, "a third beyond the limits"), (2 / 3, "two thirds beyond the limits"))
-RETRIES = 1  # of candidates that miss once they are trained
+RETRIES = 1  # of candidates that miss a limit, or stay far from all of them, once they are trained
+WASTE = 0.9  # of the limits: a candidate planned for them that takes less could be wider
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +110,7 @@ class FitSearch:
             return
         far = ", ".join(f"{name} {ratio:.2f} x" for name, ratio in hold(self.base, self.limits).items())
         self.job.progress.note(f"--fit: the model as it is takes {far} of what is allowed")
-        floor = self.narrowest.built
+        floor = self.narrowest.predicted
         if self.measure_miss(floor) <= 1:
             at_limits = self.planner.plan(BY_COST, BY_COST, self.limits)
             yield from self._skip_known(at_limits)
@@ -138,15 +139,21 @@ class FitSearch:
             yield candidate
 
     def _retry(self) -> Iterator[Candidate]:
-        """Limits tightened by what the trained network takes more than the one that was built before."""
-        for trial in [trial for trial in self.trials if not trial.fits][:RETRIES]:
+        """Limits moved by what the trained network takes more, or less, than the one that was built before.
+
+        Both happen: the ranges of a layer's activations decide whether it can have the quick kernel.
+        """
+        for trial in [trial for trial in self.trials if not trial.fits or self._is_wasteful(trial)][:RETRIES]:
             candidate = trial.candidate
-            tighter = {
-                name: limit * min(1.0, (candidate.built[name] or 0.0) / (trial.measured[name] or 1.0))
+            moved = {
+                name: limit * (candidate.built[name] or 0.0) / (trial.measured[name] or 1.0)
                 for name, limit in candidate.limits.items()
             }
-            plan = self.planner.plan(f"{candidate.title}, once more", BY_COST, tighter, candidate.removed)
+            plan = self.planner.plan(f"{candidate.title}, once more", BY_COST, moved, candidate.removed)
             yield from self._skip_known(plan)
+
+    def _is_wasteful(self, trial: Trial) -> bool:
+        return trial.candidate.title == BY_COST and self.measure_miss(trial.measured) < WASTE
 
     def prune(self, candidate: Candidate) -> PrunedModel:
         """Take the candidate's channels out and retrain with the method's recipe."""

@@ -33,7 +33,7 @@ class Candidate:
     """Widths worth a training.
 
     title: for people. removed: units of the start. limits: those it was planned for. predicted: without a compiler;
-    built: with the weights before the training. kept: share of the scores, as in `WidthPoint`.
+    built: with the weights before the training, or the prediction where it was not built. kept: share of the scores, as in `WidthPoint`.
     """
 
     title: str
@@ -63,15 +63,14 @@ class WidthPlanner:
         return Widths(groups, self.start.scores, self.start.removed)
 
     def plan_narrowest(self, title: str, limits: Limits) -> Candidate:
-        """One channel in every layer that can be pruned."""
+        """One channel in every layer that can be pruned, predicted."""
         counts = self.widths.narrowest
         removed = self.widths.collect(counts)
 
-        def make() -> Any:
-            return {"predicted": self.sizer.predict(removed), "built": self.sizer.measure(removed)}
-
-        found = self.job.cache.reuse_json("fit-narrowest", self._describe_start(), make)
-        return Candidate(title, removed, limits, found["predicted"], found["built"], self.widths.kept(counts))
+        figures: Figures = self.job.cache.reuse_json(
+            "fit-narrowest", self._describe_start(), lambda: self.sizer.predict(removed)
+        )
+        return Candidate(title, removed, limits, figures, figures, self.widths.kept(counts))
 
     def plan(self, title: str, family: str, limits: Limits, begin: frozenset[int] | None = None) -> Candidate | None:
         """Widths within the limits, built too; None where none were found.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgeprune.report.budget import METRIC_KINDS, format_quantity
-from edgeprune.stages.fit import AS_IT_IS, FitSearch, Trial, name_suffix
+from edgeprune.stages.fit import AS_IT_IS, NARROWEST, FitSearch, Trial, name_suffix
 from edgeprune.stages.fit_plan import hold
 
 FITS, AS_GIVEN, OVER, INACCURATE = "fits", "fits as it is", "does not fit", "fits, not accurate enough"
@@ -76,10 +76,11 @@ def explain_miss(search: FitSearch, chosen: Trial) -> str:
         name = max(ratios, key=lambda key: ratios[key])
         figure, allowed = (_format(name, value) for value in (chosen.measured[name] or 0.0, search.limits[name]))
         sentence = f"--fit {name}: the nearest miss takes {figure}, {allowed} are allowed ({ratios[name]:.2f} x)"
-        floors = {} if chosen.candidate.title == AS_IT_IS else hold(search.narrowest.built, search.limits)
-        worst = [f"{key} {_format(key, ratio * search.limits[key])}" for key, ratio in floors.items() if ratio > 1]
-        if worst:
-            sentence += f"; with one channel in every layer it still takes {', '.join(worst)}"
+        narrowest = next((trial for trial in search.trials if trial.candidate.title == NARROWEST), None)
+        if narrowest is not None:
+            floors = [key for key, ratio in hold(narrowest.measured, search.limits).items() if ratio > 1]
+            figures = ", ".join(f"{key} {_format(key, narrowest.measured[key] or 0.0)}" for key in floors)
+            sentence += f"; with one channel in every layer it still takes {figures}"
         return sentence
     assert limit is not None  # without one, whatever fits is allowed
     sentence = (

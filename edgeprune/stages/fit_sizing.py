@@ -1,7 +1,8 @@
 """What a network would take at other widths: predicted without a compiler, or built from weights not yet retrained.
 
-Sizes and instructions hardly depend on the values of weights, so a network's own program, cut to other widths
-(`narrowing`), says what the retrained one will take.
+A network's own program, cut to other widths (`narrowing`), says what the retrained one will take: its size hardly
+depends on the values of weights. It does depend on the ranges of activations, which decide whether a layer can have the
+quick kernel, so these are calibrated on all the samples that the compiled program is calibrated on.
 """
 
 from __future__ import annotations
@@ -17,18 +18,16 @@ from torch import fx
 from edgeprune.doctor import find_program_version
 from edgeprune.errors import EdgepruneError
 from edgeprune.graph import Graph
-from edgeprune.layout import to_nhwc
 from edgeprune.lower import write_tflite
 from edgeprune.prune import ChannelUnits, find_units, guard_units, prune_channels
 from edgeprune.quantize import calibrate, quantize_graph
 from edgeprune.report import to_plain
-from edgeprune.stages.build import Exported
+from edgeprune.stages.build import Exported, calibrate_network, choose_calibration_samples
 from edgeprune.stages.narrowing import narrow_graph
 from edgeprune.stages.prepare import Job
 from edgeprune.stages.sizing import Sizing, export_float_graph, measure_sizing, predict_sizing
 from edgeprune.target import describe_target
 
-SAMPLES = 16  # to calibrate on: sizes do not depend on ranges
 # a budget's name -> the figure of a Sizing; latency in microseconds
 FIGURES: Mapping[str, str] = {
     "latency": "latency_us",
@@ -55,7 +54,11 @@ class WidthSizer:
 
     @cached_property
     def _ranges(self) -> dict[str, tuple[float, float]]:
-        return calibrate(self.exported.graph, to_nhwc(self.job.data.x_train[:SAMPLES]))
+        return calibrate_network(self.job, self.exported, self._samples)
+
+    @cached_property
+    def _samples(self) -> np.ndarray:
+        return choose_calibration_samples(self.job)
 
     @cached_property
     def _anchor(self) -> Sizing:
@@ -73,7 +76,7 @@ class WidthSizer:
             return quantize_graph(narrowed, self._ranges)
         pruned = prune_channels(self.module, self.job.example, removed).module
         graph = export_float_graph(pruned, self.job.model.input_shape)
-        return quantize_graph(graph, calibrate(graph, to_nhwc(self.job.data.x_train[:SAMPLES])))
+        return quantize_graph(graph, calibrate(graph, self._samples, self.job.settings.observer))
 
     def predict(self, removed: frozenset[int]) -> Figures:
         """From generated code alone, a tenth of a second or several."""
