@@ -36,6 +36,7 @@ def make_settings(model: Path, output: Path, fit: str, **changes: Any) -> Compil
         "data": DATA,
         "method": "l1",
         "target": TARGET,
+        "memory": "arena",  # the search for what to stream takes its time
         "training": {"epochs": 12, "learning_rate": 0.01, "early_stopping": "none"},
         **changes,
     }

@@ -32,8 +32,9 @@ Limits = Mapping[str, float]  # by the names of budgets, in their units
 class Candidate:
     """Widths worth a training.
 
-    title: for people. removed: units of the start. limits: those it was planned for. predicted: without a compiler;
-    built: with the weights before the training, or the prediction where it was not built. kept: share of the scores, as in `WidthPoint`.
+    title: for people. removed: units of the start. limits: those it was planned for. predicted: without a compiler.
+    built: with the weights before the training, or the prediction where it was not built. kept: share of the scores,
+    as in `WidthPoint`.
     """
 
     title: str
@@ -122,7 +123,7 @@ class WidthPlanner:
             aim = 1 - TIGHTER * number
             path += search_widths(self.widths, cost, begin) if begin else SEARCHES[family](self.widths, cost)
             point = path[-1]
-            if not point.fits:
+            if not point.fits or point.removed == begin:  # nothing is found, or nothing else
                 break
             predicted, built = self.sizer.predict(point.removed), self.sizer.measure(point.removed)
             worst = max(hold(built, bounds).values())
