@@ -17,14 +17,12 @@ from edgeprune.config import load_config_options
 from edgeprune.errors import InputError, MeasurementUnavailableError, UnsupportedModelError
 from edgeprune.load import save_model
 from edgeprune.pipeline import CompileResult, compile_model
-from edgeprune.prune import training
 from edgeprune.report import load_schema, parse_budgets
 from edgeprune.report.fit_figures import draw_fit_figures
 from edgeprune.report.fit_tables import list_fit, list_fit_widths
 from edgeprune.report.html import render_html
 from edgeprune.report.markdown import render_markdown
 from edgeprune.settings import CompileSettings, resolve_compile_settings
-from edgeprune.stages import fit_plan
 from tests.test_pipeline import DATA, SmallNet
 
 TARGET = "nucleo-l4r5zi"
@@ -132,17 +130,14 @@ def test_a_report_without_a_search_has_nothing_to_show() -> None:
 
 
 @pytest.mark.slow
-def test_the_same_command_gives_the_same_bytes_and_trains_nothing_twice(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_same_command_gives_the_same_bytes_and_computes_nothing_twice(model: Path, tmp_path: Path) -> None:
     settings = make_settings(model, tmp_path / "first", "ram=1000", cache=tmp_path / "cache")
     first = compile_model(settings).document
-    monkeypatch.setattr(fit_plan.WidthPlanner, "_search", None)  # what was planned and trained is found again
-    monkeypatch.setattr(training, "make_optimizer", None)
-    again = compile_model(dataclasses.replace(settings, output=tmp_path / "again")).document
-    monkeypatch.undo()
-    assert again["fit"] == first["fit"]
-    assert again["artifacts"] == first["artifacts"]
+    again = compile_model(dataclasses.replace(settings, output=tmp_path / "again"))
+    assert again.cache is not None
+    assert again.cache.made == []  # plans, figures, exports: all found
+    assert again.document["fit"] == first["fit"]
+    assert again.document["artifacts"] == first["artifacts"]
     anew = compile_model(dataclasses.replace(settings, output=tmp_path / "anew", use_cache=False)).document
     assert anew["fit"] == first["fit"]
     assert anew["artifacts"] == first["artifacts"]
