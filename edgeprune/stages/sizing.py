@@ -38,7 +38,7 @@ from edgeprune.target import Target
 # not one of the methods of report.json: a prediction never stands in a report
 PREDICTED = "predicted"
 FIGURES = ("flash_bytes", "ram_bytes", "instructions", "cycles", "latency_us")
-SHORT_PROGRAM = 12  # steps: the whole search for what to stream takes a few tenths of a second
+SHORT_PROGRAM = 20  # steps: the whole search for what to stream takes 2 seconds at most
 MEASURED: Mapping[str, str] = {
     "flash_bytes": "static",
     "ram_bytes": "emulated_instructions",

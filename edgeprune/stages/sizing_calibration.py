@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class ConvolutionCost:
-    """Instructions of a portable convolution: least squares of relative errors, mean error 4 to 5 %.
+    """Instructions of a portable convolution or dense layer: least squares of relative errors, on average 4 to 5 %.
 
     estimated: for a cycle of the estimate that kernels are chosen by. macs, outputs, positions: for each of them.
     """
@@ -31,8 +31,8 @@ class Calibration:
     code_per_character: bytes of code for a character of the runtime's C, without comments. call_bytes,
     streamed_call_bytes: code of a call in the model's own function. layer_bytes: of the function that stands for a
     layer. stack_bytes: the deepest stack. instructions: for a cycle of the estimate; kernels: the same by kernel, of
-    portable ones by kernel and kind. convolution: in place of these for convolutions, on cores without DSP. cycles: for
-    a cycle of the estimate, on cores without DSP for an instruction; 0 where there is no cycle model.
+    portable ones by kernel and kind. convolution: in place of these for convolutions and dense layers, on cores without
+    DSP. cycles: for a cycle of the estimate, on cores without DSP for an instruction; 0 where there is no cycle model.
     """
 
     code_per_character: float
@@ -70,7 +70,6 @@ _HELIUM_KERNELS: Mapping[str, float] = {
 _M0_KERNELS: Mapping[str, float] = {
     "portable add": 2.87,
     "portable depthwise_conv_2d": 1.10,
-    "portable fully_connected": 0.92,
     "portable max_pool_2d": 0.92,
     "portable mean": 1.27,
 }

@@ -127,7 +127,7 @@ def list_layers(schedule: Schedule) -> tuple[LayerCost, ...]:
 def expect_instructions(layer: LayerCost, core: str) -> float:
     """Of a layer, by its kernel's estimated cycles and the core's calibration."""
     calibration = CALIBRATION[core]
-    if layer.kind == "conv_2d" and calibration.convolution is not None:
+    if layer.kind in ("conv_2d", "fully_connected") and calibration.convolution is not None:
         each = calibration.convolution
         estimated, macs = each.estimated * layer.estimated_cycles, each.macs * layer.macs
         return estimated + macs + each.outputs * layer.outputs + each.positions * layer.positions

@@ -29,18 +29,24 @@ def search_alike(scheduler: Scheduler, mode: str, like: Schedule) -> Schedule | 
     hints = [unit.segment for unit in like.units if unit.segment is not None]
     best, limit = whole, LIMITS[mode]
     segments: Segments = ()
-    for hint in hints:
-        found = _choose(scheduler, whole, limit, segments, hint)
-        if found is None:
-            continue
-        schedule = scheduler.build(found)
-        if _score(schedule.arena.byte_count, schedule.cycles, whole, limit) < _score(
-            best.arena.byte_count, best.cycles, whole, limit
-        ):
-            best, segments = schedule, found
+    while hints:  # one run may only save memory once another is streamed
+        for hint in hints:
+            found = _choose(scheduler, whole, limit, segments, hint)
+            schedule = None if found is None else scheduler.build(found)
+            if schedule is not None and found is not None and _is_better(schedule, best, whole, limit):
+                best, segments = schedule, found
+                hints.remove(hint)
+                break
+        else:
+            break
     for segment in segments:
         check_segment(scheduler.program, best.shared, segment)
     return best
+
+
+def _is_better(schedule: Schedule, best: Schedule, whole: Schedule, limit: Limit) -> bool:
+    scores = [_score(item.arena.byte_count, item.cycles, whole, limit) for item in (schedule, best)]
+    return scores[0] < scores[1]
 
 
 def _score(arena_bytes: int, cycles: int, whole: Schedule, limit: Limit) -> float:
