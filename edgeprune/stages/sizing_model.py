@@ -22,6 +22,7 @@ from edgeprune.stages.thumb_sizes import count_thumb_bytes
 from edgeprune.target import Target
 
 STREAM_RUNTIME = "ep_stream.c"
+_CALL_INSTRUCTIONS = 12  # of a whole-map call, outside of the layer
 
 
 @dataclass(frozen=True)
@@ -138,27 +139,40 @@ def expect_instructions(layer: LayerCost, core: str) -> float:
 def predict_costs(schedule: Schedule, layers: Sequence[LayerCost], target: Target, anchor: Anchor | None) -> Costs:
     """Instructions and cycles: what is expected of each layer, as far off as it was for the anchor's layer."""
     expected = {layer.name: expect_instructions(layer, target.core) for layer in layers}
-    overhead = _find_overhead(schedule, layers)
+    calibration = CALIBRATION[target.core]
     if anchor is None:
-        instructions = overhead * sum(expected.values())
-        calibration = CALIBRATION[target.core]
+        own = sum(layer.estimated_cycles for layer in layers)
+        instructions = schedule.cycles / max(1, own) * sum(expected.values())
         per_instruction = calibration.convolution is not None
         modelled = calibration.cycles * (instructions if per_instruction else schedule.cycles)
         return Costs(round(instructions), round(modelled) if calibration.cycles else None)
-    overhead /= _find_overhead(anchor.schedule, list(anchor.layers.values()))
     ratios = {layer.name: _find_ratio(layer, anchor) for layer in layers}
-    layers_instructions = sum(ratios[name].instructions * count for name, count in expected.items())
-    rest = anchor.instructions - sum(layer.instructions or 0 for layer in anchor.layers.values())
-    cycles: float | None = None
-    if anchor.cycles is not None:
-        outside = anchor.cycles - sum(layer.cycles or 0 for layer in anchor.layers.values())
-        cycles = overhead * sum(ratios[name].cycles * count for name, count in expected.items()) + outside
-    return Costs(round(layers_instructions * overhead + rest), None if cycles is None else round(cycles))
+    known = anchor.layers.values()
+    outside = anchor.instructions - sum(layer.instructions or 0 for layer in known)
+    instructions = sum(ratios[name].instructions * count for name, count in expected.items())
+    instructions += _move_outside(outside, schedule, layers, anchor, calibration.instructions)
+    if anchor.cycles is None:
+        return Costs(round(instructions), None)
+    outside = anchor.cycles - sum(layer.cycles or 0 for layer in known)
+    cycles = sum(ratios[name].cycles * count for name, count in expected.items())
+    each = calibration.cycles * (calibration.instructions if calibration.convolution is not None else 1.0)
+    return Costs(round(instructions), round(cycles + _move_outside(outside, schedule, layers, anchor, each)))
 
 
-def _find_overhead(schedule: Schedule, layers: Sequence[LayerCost]) -> float:
-    """What streaming adds to the kernels' own cycles, as a factor."""
-    return schedule.cycles / max(1, sum(layer.estimated_cycles for layer in layers))
+def _move_outside(
+    outside: int, schedule: Schedule, layers: Sequence[LayerCost], anchor: Anchor, for_a_cycle: float
+) -> float:
+    """What runs outside of layers, from the anchor's: calls, and rows of streamed maps that move."""
+    streaming = _count_streaming(schedule, layers)
+    before = _count_streaming(anchor.schedule, list(anchor.layers.values()))
+    if before > 0 and streaming > 0:
+        return outside * streaming / before
+    return outside + for_a_cycle * streaming if before == 0 else _CALL_INSTRUCTIONS * len(layers)
+
+
+def _count_streaming(schedule: Schedule, layers: Sequence[LayerCost]) -> int:
+    """Estimated cycles of streaming, beside the kernels' own."""
+    return max(0, schedule.cycles - sum(layer.estimated_cycles for layer in layers)) if schedule.is_streaming else 0
 
 
 @dataclass(frozen=True)
