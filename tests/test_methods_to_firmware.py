@@ -144,7 +144,7 @@ def test_a_schedule_that_was_cut_off_ends_in_the_same_bytes(
 ) -> None:
     monkeypatch.setattr(checkpoint_module, "SECONDS_BETWEEN_COPIES", 0.0)
     changes = {"method_options": {"iterations": 3, "step_epochs": 3}, "target": "host"}
-    compile_with(folder, tmp_path / "undisturbed", "lth", **changes)
+    compile_with(folder, tmp_path / "undisturbed", "lth", use_cache=False, **changes)
     with pytest.raises(TrainingInterruptedError, match="run the same command again, and it goes on"):
         compile_with(folder, tmp_path / "cut", "lth", Interrupter(at_training=2), **changes)
     assert not list((tmp_path / "cut").glob("*.tflite"))

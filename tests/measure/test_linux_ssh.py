@@ -169,8 +169,14 @@ def test_nothing_stays_after_an_exception(server: SshServer) -> None:
 @needs_sshd
 def test_nothing_stays_after_ctrl_c_in_the_middle_of_a_run(server: SshServer) -> None:
     interrupt = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt):
-        spoil_session(server.address, lambda session: (interrupt.start(), session.run("sleep 100", doing="it slept")))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells make background jobs ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            spoil_session(
+                server.address, lambda session: (interrupt.start(), session.run("sleep 100", doing="it slept"))
+            )
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert server.left_behind() == []
 
 
