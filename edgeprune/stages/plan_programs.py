@@ -23,6 +23,7 @@ from edgeprune.layout import arrange_samples, sample_shape_of
 from edgeprune.load import load_dataset, load_model, look_for_dataset, read_model_file
 from edgeprune.lower import legalize, read_int8_program, read_tflite, write_tflite
 from edgeprune.measure import profile_graph
+from edgeprune.parity import count_affordable_samples
 from edgeprune.progress import Progress
 from edgeprune.prune import L1Norm, find_units, guard_units, prune_channels, select_lowest
 from edgeprune.stages.narrowing import narrow_graph
@@ -31,7 +32,10 @@ from edgeprune.stages.prepare_program import draw_samples
 from edgeprune.stages.sizing import export_float_graph, quantize_float_graph
 
 WIDTHS = (100, 75, 50, 25)  # percent of the channels
-SAMPLES = 8  # to calibrate on: kernels are chosen by shapes, dead channels by ranges
+# to calibrate on: ranges decide which kernels may be used, so as many as a compile takes, within a second or so
+SAMPLES = 512
+CALIBRATION_MACS = 500_000_000
+RANDOM_SAMPLES = 8
 _META = "plan.json"
 
 
@@ -142,9 +146,15 @@ def _make_from_network(source: PlanSource, raw: Dataset | None, progress: Progre
     programs = {}
     with progress.step("quantizing", total=len(graphs)) as step:
         for width, graph in graphs.items():
-            programs[width] = quantize_float_graph(graph, samples)
+            count = count_affordable_samples(graph, len(samples), CALIBRATION_MACS)
+            programs[width] = quantize_float_graph(graph, _spread(samples, count))
             step.advance()
-    return _Made(model, programs, samples, _name_source(raw), kind, raw is None, notes)
+    return _Made(model, programs, samples[:1], _name_source(raw), kind, raw is None, notes)
+
+
+def _spread(samples: np.ndarray, count: int) -> np.ndarray:
+    """So many of the samples, evenly over all of them: datasets come sorted by class."""
+    return samples[np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int)]
 
 
 def _name_source(raw: Dataset | None) -> str:
@@ -154,19 +164,18 @@ def _name_source(raw: Dataset | None) -> str:
 def _choose_samples(
     model: LoadedModel, raw: Dataset | None, wanted: str | None, notes: list[str]
 ) -> tuple[np.ndarray, str]:
-    """A few training samples, or random ones, as they go into the network; and the kind of normalization."""
+    """Training samples, or random ones, as they go into the network; and the kind of normalization."""
     if raw is None:
         notes.append(
             "no data was given: sized on random samples, so that the ranges of activations, and channels that never "
             "answer, are unknown; give the training data with --data"
         )
-        samples = np.random.default_rng(0).standard_normal((SAMPLES, *model.input_shape)).astype(np.float32)
+        samples = np.random.default_rng(0).standard_normal((RANDOM_SAMPLES, *model.input_shape)).astype(np.float32)
         return samples, "none"
     normalization = choose_normalization(wanted, model, raw, notes)
     data = raw.normalized(normalization)
     check_fit(model, data)
-    chosen = np.linspace(0, len(data.x_train) - 1, min(SAMPLES, len(data.x_train))).astype(int)  # of all classes
-    return data.x_train[chosen], normalization.kind
+    return _spread(data.x_train, SAMPLES), normalization.kind
 
 
 def _make_graphs(model: LoadedModel, notes: list[str], progress: Progress) -> dict[int, Graph]:
@@ -233,10 +242,10 @@ def _read_finished(source: PlanSource, content: bytes, raw: Dataset | None) -> _
     ]
     if raw is None:
         notes.append("no data was given: run on random inputs, on which instructions depend by a few in a thousand")
-        samples, kind = draw_samples(tensor.shape, tensor.quant, 0).x_train[:SAMPLES], "none"
+        samples, kind = draw_samples(tensor.shape, tensor.quant, 0).x_train[:1], "none"
     else:
         normalization = choose_normalization(source.normalization, model, raw, notes)
-        samples, kind = raw.normalized(normalization).x_train[:SAMPLES], normalization.kind
+        samples, kind = raw.normalized(normalization).x_train[:1], normalization.kind
         arrange_samples(samples, tensor.shape)  # raises where they don't fit
     return _Made(model, {100: program.graph}, samples, _name_source(raw), kind, raw is None, notes)
 

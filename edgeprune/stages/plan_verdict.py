@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeprune.report.budget import format_quantity
+from edgeprune.report.budget import format_quantity, parse_budgets
+from edgeprune.settings import FIT_NAMES
 
 Row = Mapping[str, Any]
 STATES = ("missed", "fits", "unknown", "no limit")
@@ -77,10 +78,12 @@ def advise(
         return f"As it is, it fits {whole['target']}. Next: {command} {whole['target']}{options}{extra}"
     narrower = next((row for row in rows if row["state"] == "fits"), None)
     if narrower is not None:
-        prune = f"--method l1 --ratio {1 - narrower['width'] / 100:g}"
+        prune = f" --method l1 --ratio {1 - narrower['width'] / 100:g}{options}"
+        if budget and {item.name for item in parse_budgets(budget)} <= set(FIT_NAMES):
+            prune = options.replace("--budget", "--fit", 1)  # widths by the cost of each layer do better than one share
         return (
             f"As it is, it fits nowhere; at {narrower['width']} % of its channels it fits {narrower['target']}, if "
-            f"retraining keeps the accuracy. Next: {command} {narrower['target']} {prune}{options}"
+            f"retraining keeps the accuracy. Next: {command} {narrower['target']}{prune}"
         )
     missed = next((row for row in rows if row["state"] == "missed"), None)
     if missed is not None:
