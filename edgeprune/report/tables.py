@@ -189,9 +189,17 @@ def list_firmware(document: Document) -> Table | None:
     if not measured:
         return None
     firmware = document["firmware"]
+    before = firmware.get("base", {}).get("measured") or {}
+
+    def was(figure: str) -> str:
+        """What it took as the model was given."""
+        value = before.get(figure)
+        return "" if value is None else f"{value:,}"
+
     rows = [
         (
             "flash",
+            was("flash_bytes"),
             f"{measured['flash_bytes']:,} bytes",
             _join_bytes(measured, ("text", "rodata", "data")),
             "linked file",
@@ -200,13 +208,18 @@ def list_firmware(document: Document) -> Table | None:
     if measured["emulator"] is not None:
         parts = {"arena": firmware["arena_bytes"], "stack": measured["peak_stack_bytes"], **_io_bytes(measured)}
         run = f"{measured['emulator']}, {measured['core']}"
-        rows.append(("RAM", f"{measured['ram_bytes']:,} bytes", _join_bytes(parts, tuple(parts)), run))
-        rows.append(("instructions", f"{measured['instructions']:,}", "of one inference, counted", run))
+        rows.append(
+            ("RAM", was("ram_bytes"), f"{measured['ram_bytes']:,} bytes", _join_bytes(parts, tuple(parts)), run)
+        )
+        counted = "of one inference, counted"
+        rows.append(("instructions", was("instructions"), f"{measured['instructions']:,}", counted, run))
     if measured["cycles"] is not None:
         model = f"modelled, {measured['cycle_model']['status']}"
         caveat = f"of one inference, no flash wait states; {measured['cycle_model']['note']}"
-        rows.append(("cycles", f"{measured['cycles']:,}", caveat, model))
-    return Table(f"Firmware, built with {measured['toolchain']}", ("", "", "of what", "how"), tuple(rows), (0, 2, 3))
+        rows.append(("cycles", was("cycles"), f"{measured['cycles']:,}", caveat, model))
+    caption = f"Firmware, built with {measured['toolchain']}"
+    head = ("", "before", "now", "of what", "how") if before else ("", "", "", "of what", "how")
+    return keep_used_columns(Table(caption, head, tuple(rows), (0, 3, 4)))
 
 
 def _io_bytes(measured: Mapping[str, Any]) -> dict[str, int]:
