@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 
 from edgeprune import __version__
-from edgeprune.disk import explain_write_error
+from edgeprune.disk import explain_write_error, remove_leftovers
 from edgeprune.errors import InputError
 
 FOLDER = ".edgeprune"
@@ -143,6 +143,12 @@ class Cache:
         ):
             if not (self.folder / name).exists():
                 (self.folder / name).write_text(text)
+
+    def tidy(self) -> None:
+        """Remove what killed runs have left half-written."""
+        if self.folder is not None:
+            for name in (TRAININGS, OBJECTS):
+                remove_leftovers(self.folder / name)
 
     def list_entries(self) -> list[CacheEntry]:
         """All that is kept, the longest unused first."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
+import time
 from pathlib import Path
 
 from edgeprune.errors import InputError
@@ -30,6 +32,23 @@ def write_file_atomically(path: Path, content: bytes) -> None:
     finally:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def remove_leftovers(folder: Path, older_than: float = 3600.0) -> None:
+    """Remove what killed writes have left in a folder: `.name.xxxx.part` files and `.part-xxxx` folders.
+
+    older_than: seconds; younger ones may be those of another run that is at work.
+    """
+    for path in (*folder.glob(".*.part"), *folder.glob(".part-*")):
+        try:
+            if time.time() - path.stat().st_mtime < older_than:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError:  # gone by now, or not ours
+            continue
 
 
 def explain_write_error(error: OSError) -> str:

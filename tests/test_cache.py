@@ -152,6 +152,21 @@ def test_two_runs_at_once_leave_whole_entries(tmp_path: Path) -> None:
     assert len(cache.list_entries()) == 40
 
 
+def test_what_killed_runs_left_goes_when_it_is_old(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.reuse("build", {}, lambda: FILES)
+    old, young = tmp_path / OBJECTS / ".part-old", tmp_path / OBJECTS / ".part-young"
+    file = tmp_path / "trainings" / ".base.pt.x1.part"
+    for folder in (old, young, file.parent):
+        folder.mkdir()
+    file.write_bytes(b"half")
+    for path in (old, file):
+        os.utime(path, (time.time() - 7200,) * 2)
+    cache.tidy()
+    assert [path.exists() for path in (old, young, file)] == [False, True, False]
+    assert len(cache.list_entries()) == 1
+
+
 def test_git_leaves_the_folder_alone(tmp_path: Path) -> None:
     Cache(tmp_path).reuse("build", {}, lambda: FILES)
     assert (tmp_path / ".gitignore").read_text() == "*\n"

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import fx
 
-from edgeprune.disk import write_file_atomically
+from edgeprune.disk import remove_leftovers, write_file_atomically
 from edgeprune.doctor import list_tool_versions
 from edgeprune.errors import BudgetMissedError, MeasurementUnavailableError, ParityError, combine_exit_codes
 from edgeprune.load import save_model
@@ -89,6 +89,9 @@ def write_artifacts(
     for name, (kind, content) in files.items():
         write_file_atomically(job.output / name, content)
         record.artifacts.append(describe_artifact(name, kind, content))
+    job.cache.tidy()
+    for folder in ("", FIRMWARE_FOLDER, LINUX_FOLDER, f"{LINUX_FOLDER}/src"):
+        remove_leftovers(job.output / folder)
     for folder in (FIRMWARE_FOLDER, f"{LINUX_FOLDER}/src"):
         for path in (job.output / folder).glob("*"):
             if f"{folder}/{path.name}" not in files:
