@@ -10,12 +10,13 @@ Rooms, in the order the program passes through them (a room imports the foundati
 - `quantize`  observers, calibration, one set of quantization parameters, QDQ ONNX
 - `lower`     what a target supports, and the TFLite writer and reader
 - `codegen`   the int8 program as C firmware for Cortex-M: kernels, memory plan, row streaming
-- `measure`   MACs, parameters, bytes; latency; firmware built, emulated and counted; each with the method it was got by
-- `report`    tables, report.json, report.md, report.html, budgets, manifest
+- `measure`   MACs, parameters, bytes; latency; firmware built, emulated and counted; ARM Linux programs, devices
+              over ssh; each figure with the method it was got by
+- `report`    tables, report.json, report.md, report.html, budgets, baselines and gates, history, manifest
 
 Foundation: `graph`, `ops`, `reference` (what each op means), `fixedpoint`, `executors`, `parity`, `metrics`, `target`,
-`config`, `artifacts`, `disk`, `progress`, `errors`. `pipeline` is the compiler on one screen; `cli` the command line;
-`models` the reference networks.
+`config`, `artifacts`, `cache` (results by content), `disk`, `progress`, `errors`. `pipeline` is the compiler
+on one screen, `stages` its steps; `cli` and the files beside it are the command line; `models` the reference networks.
 
 The public API below is imported on first use, so that `import edgeprune` is quick.
 """
