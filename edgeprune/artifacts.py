@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,7 +104,7 @@ class Dataset:
         """(C, T) or (C, H, W)."""
         return tuple(self.x_train.shape[1:])
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Digest of the values, for caches and reports."""
         digest = hashlib.sha256(repr(self.class_names).encode())

@@ -20,6 +20,7 @@ from edgeprune.cli_options import (
     QuietFlag,
     make_console,
     make_progress,
+    split_names,
 )
 
 analyze_app = typer.Typer(name="analyze", no_args_is_help=True, help="Look into a model without changing it.")
@@ -64,7 +65,7 @@ def redundancy_command(
         data=data,
         normalization=normalization,
         factory=factory,
-        allow_pickle=tuple(filter(None, (allow_pickle or "").split(","))),
+        allow_pickle=split_names(allow_pickle),
         config=config,
         output=output,
         progress=make_progress(quiet or as_json),

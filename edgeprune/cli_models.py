@@ -33,6 +33,7 @@ from edgeprune.cli_options import (
     collect_options,
     make_console,
     make_progress,
+    split_names,
 )
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def evaluate_command(
     budgets = read_budgets(budget, ("accuracy", "macro_f1"))
     from edgeprune.stages.evaluate_artifact import evaluate_artifact  # after the budgets: a mistake need not wait
 
-    allowed = tuple(filter(None, (allow_pickle or "").split(",")))
+    allowed = split_names(allow_pickle)
     summary = evaluate_artifact(
         artifact, data=data, normalization=normalization, factory=factory, allow_pickle=allowed, executor=executor
     )

@@ -124,6 +124,11 @@ def make_progress(quiet: bool) -> Progress:
     return ConsoleProgress(Console(stderr=True, width=None if sys.stderr.isatty() else LOG_WIDTH))
 
 
+def split_names(text: str | None) -> tuple[str, ...]:
+    """The names of an option such as --allow-pickle a.B,c.D."""
+    return tuple(filter(None, (text or "").split(",")))
+
+
 def collect_options(values: Mapping[str, Any], leave_out: Sequence[str]) -> dict[str, Any]:
     """The options that were given, by name; what is None falls to the settings file, then to the default."""
     return {

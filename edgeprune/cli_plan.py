@@ -22,6 +22,7 @@ from edgeprune.cli_options import (
     QuietFlag,
     make_console,
     make_progress,
+    split_names,
 )
 
 
@@ -85,7 +86,7 @@ def plan_command(
         data=data,
         normalization=normalization,
         factory=factory,
-        allow_pickle=tuple(filter(None, (allow_pickle or "").split(","))),
+        allow_pickle=split_names(allow_pickle),
         config=config,
         budget=budget or "",
         memory=memory,

@@ -95,6 +95,14 @@ def _examine_packages() -> tuple[Finding, ...]:
     return (*required, *optional)
 
 
+def describe_rig(toolchain: str, emulator: str) -> dict[str, tuple[str, str | None]]:
+    """What builds and runs firmware, for keys of the cache; the versions of packages are in every key anyway."""
+    return {
+        "toolchain": (toolchain, find_program_version("arm-none-eabi-gcc")),
+        "emulator": (emulator, find_program_version("qemu-system-arm")),
+    }
+
+
 def find_program_version(name: str, option: str | None = None) -> str | None:
     """What a program says of its version; None where it is not on PATH. option: what makes it say so."""
     program = shutil.which(name)

@@ -12,7 +12,7 @@ from edgeprune.artifacts import Normalization
 from edgeprune.codegen.kernel import find_area
 from edgeprune.gcc_flags import list_gcc_flags
 from edgeprune.graph import Graph
-from edgeprune.reference import run_graph
+from edgeprune.reference import run_joined
 from edgeprune.target import Target
 
 _TEMPLATES = (
@@ -178,11 +178,10 @@ def _make_golden(content: FolderContent) -> dict[str, object]:
         }
     else:
         samples = {graph.inputs[0]: inputs.astype(np.int8)}
-    results = run_graph(graph, samples)
     count = len(next(iter(samples.values())))
     joined_inputs = np.concatenate([samples[name].reshape(count, -1) for name in graph.inputs], axis=1)
-    joined = np.concatenate([results[name].reshape(count, -1) for name in dict.fromkeys(graph.outputs)], axis=1)
-    return {"count": count, "inputs": _format_values(joined_inputs), "outputs": _format_values(joined)}
+    outputs = run_joined(graph, samples)
+    return {"count": count, "inputs": _format_values(joined_inputs), "outputs": _format_values(outputs)}
 
 
 def _format_values(values: np.ndarray) -> str:

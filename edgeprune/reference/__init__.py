@@ -12,7 +12,7 @@
 Everything is vectorised over the batch, axis 0, which a Graph declares as 1.
 """
 
-from edgeprune.reference.run import run_graph, run_op
+from edgeprune.reference.run import run_graph, run_joined, run_op
 from edgeprune.reference.values import dequantize_values, quantize_values
 
-__all__ = ["dequantize_values", "quantize_values", "run_graph", "run_op"]
+__all__ = ["dequantize_values", "quantize_values", "run_graph", "run_joined", "run_op"]

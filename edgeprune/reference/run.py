@@ -73,6 +73,14 @@ def run_graph(
     return {name: _constant_or(graph.tensors[name], known) for name in kept}
 
 
+def run_joined(graph: Graph, inputs: Mapping[str, np.ndarray] | np.ndarray) -> np.ndarray:
+    """The outputs of `run_graph` as the C of a program gives them: side by side, (N, values), each output once."""
+    results = run_graph(graph, inputs)
+    return np.concatenate(
+        [results[name].reshape(len(results[name]), -1) for name in dict.fromkeys(graph.outputs)], axis=1
+    )
+
+
 def run_op(op: Op, graph: Graph, inputs: Sequence[np.ndarray]) -> np.ndarray:
     """Run one op of the graph.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeprune.errors import BudgetMissedError, InputError, MeasurementUnavailableError
@@ -99,20 +99,30 @@ def parse_budgets(text: str, flag: str = "--budget") -> tuple[Budget, ...]:
     >>> parse_budgets("model_bytes=64K,accuracy_drop=1pp")
     (Budget(name='model_bytes', limit=65536.0), Budget(name='accuracy_drop', limit=1.0))
     """
-    budgets: dict[str, Budget] = {}
+    return tuple(
+        Budget(name, parse_quantity(quantity, METRIC_KINDS[name].unit, f"{flag} {name}"))
+        for name, quantity in split_entries(text, flag, "name=limit, such as model_bytes=64K")
+    )
+
+
+def split_entries(text: str, flag: str, form: str) -> Iterator[tuple[str, str]]:
+    """The figures' names and what is said of each in `name=...,name=...`; raises InputError for what is no such entry.
+
+    form: how an entry is written, with an example.
+    """
+    seen: set[str] = set()
     for entry in filter(None, (part.strip() for part in text.split(","))):
-        name, separator, quantity = entry.partition("=")
-        name = name.strip()
+        name, separator, value = (part.strip() for part in entry.partition("="))
         if not separator:
-            raise InputError(f"{flag} {entry}: there is no '='. Write name=limit, such as model_bytes=64K.")
+            raise InputError(f"{flag} {entry}: there is no '='. Write {form}.")
         if name not in METRIC_KINDS:
             nearest = difflib.get_close_matches(name, METRIC_KINDS, 1)
             hint = f" Did you mean {nearest[0]}?" if nearest else ""
             raise InputError(f"{flag} {name}: no such figure.{hint} Allowed: {', '.join(METRIC_KINDS)}.")
-        if name in budgets:
+        if name in seen:
             raise InputError(f"{flag} {name} is given twice; keep one of them.")
-        budgets[name] = Budget(name, parse_quantity(quantity.strip(), METRIC_KINDS[name].unit, f"{flag} {name}"))
-    return tuple(budgets.values())
+        seen.add(name)
+        yield name, value
 
 
 def parse_quantity(text: str, unit: str, where: str) -> float:

@@ -8,13 +8,12 @@ for the same files (bytes, counts, modelled cycles) may not get worse at all; a 
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgeprune.errors import InputError
-from edgeprune.report.budget import METRIC_KINDS, format_quantity, parse_quantity
+from edgeprune.report.budget import METRIC_KINDS, format_quantity, parse_quantity, split_entries
 
 # A median time on a busy machine moves by several per cent between two runs of the same file; on a device it does too,
 # with its temperature and governor.
@@ -51,19 +50,8 @@ def parse_tolerances(text: str) -> dict[str, Tolerance]:
     >>> parse_tolerances("instructions=1%")["instructions"]
     Tolerance(name='instructions', amount=1.0, is_relative=True)
     """
-    tolerances: dict[str, Tolerance] = {}
-    for entry in filter(None, (part.strip() for part in text.split(","))):
-        name, separator, amount = (part.strip() for part in entry.partition("="))
-        if not separator:
-            raise InputError(f"--tolerance {entry}: there is no '='. Write name=amount, such as instructions=1%.")
-        if name not in METRIC_KINDS:
-            nearest = difflib.get_close_matches(name, METRIC_KINDS, 1)
-            hint = f" Did you mean {nearest[0]}?" if nearest else ""
-            raise InputError(f"--tolerance {name}: no such figure.{hint} Allowed: {', '.join(METRIC_KINDS)}.")
-        if name in tolerances:
-            raise InputError(f"--tolerance {name} is given twice; keep one of them.")
-        tolerances[name] = _parse_amount(name, amount)
-    return tolerances
+    entries = split_entries(text, "--tolerance", "name=amount, such as instructions=1%")
+    return {name: _parse_amount(name, amount) for name, amount in entries}
 
 
 def _parse_amount(name: str, amount: str) -> Tolerance:

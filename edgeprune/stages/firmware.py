@@ -10,13 +10,13 @@ import numpy as np
 
 from edgeprune.cache import Files, pack_array, pack_json, unpack_array, unpack_json
 from edgeprune.codegen import Firmware, generate_firmware, render_readme
-from edgeprune.doctor import find_program_version
+from edgeprune.doctor import describe_rig
 from edgeprune.errors import InputError, MeasurementUnavailableError, UnsupportedModelError
 from edgeprune.graph import Graph
 from edgeprune.layout import arrange_samples
 from edgeprune.measure.cortex_m import FirmwareMeasurement, measure_firmware
 from edgeprune.parity import count_affordable_samples
-from edgeprune.reference import run_graph
+from edgeprune.reference import run_joined
 from edgeprune.reference.values import quantize_values
 from edgeprune.report import CompileRecord, to_plain
 from edgeprune.stages.build import Exported, Programs, quantize_network
@@ -107,7 +107,7 @@ def _make(job: Job, graph: Graph, tflite: bytes, samples: np.ndarray, title: str
                 golden_inputs=samples[:GOLDEN_SAMPLES],
             )
             step.advance()
-            expected = run_reference(graph, samples)
+            expected = run_joined(graph, samples)
             step.advance()
             result = _measure(job, firmware, samples, expected)
             step.advance()
@@ -122,8 +122,7 @@ def _make(job: Job, graph: Graph, tflite: bytes, samples: np.ndarray, title: str
         "normalization": asdict(job.normalization),
         "class_names": class_names,
         "samples": samples,
-        "toolchain": (settings.toolchain, find_program_version("arm-none-eabi-gcc")),
-        "emulator": (settings.emulator, find_program_version("qemu-system-arm")),
+        **describe_rig(settings.toolchain, settings.emulator),
     }
     kept = job.cache.reuse("firmware", inputs, make, keeps=lambda files: not unpack_json(files[_SECTION])["reason"])
     return FirmwareResult(
@@ -167,12 +166,6 @@ def quantize_samples(job: Job, graph: Graph) -> np.ndarray:
     tensor = graph.tensors[graph.inputs[0]]
     assert tensor.quant is not None  # an int8 program
     return quantize_values(arrange_samples(job.data.x_test[:count], tensor.shape), tensor.quant)
-
-
-def run_reference(graph: Graph, samples: np.ndarray) -> np.ndarray:
-    """What the program's C must give for int8 samples (n, H, W, C): int8 (n, output bytes), outputs side by side."""
-    results = run_graph(graph, samples)
-    return np.concatenate([results[name].reshape(len(samples), -1) for name in dict.fromkeys(graph.outputs)], axis=1)
 
 
 def check_firmware(result: FirmwareResult, samples: str) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from edgeprune.progress import Step
 from edgeprune.prune.widths import WidthPoint, Widths, search_uniform, search_widths
-from edgeprune.stages.fit_sizing import Figures, WidthSizer, describe_rig
+from edgeprune.stages.fit_sizing import Figures, WidthSizer, describe_setting
 from edgeprune.stages.fit_start import FitStart
 from edgeprune.stages.prepare import Job
 
@@ -98,7 +98,7 @@ class WidthPlanner:
 
     def _describe_start(self) -> dict[str, Any]:
         return {
-            **describe_rig(self.job),
+            **describe_setting(self.job),
             "program": self.sizer.exported.model,
             "groups": [group.units for group in self.start.units.groups],
             "scores": sorted(self.start.scores.items()),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from edgeprune.doctor import find_program_version
+from edgeprune.doctor import describe_rig
 from edgeprune.errors import EdgepruneError
 from edgeprune.graph import Graph
 from edgeprune.lower import write_tflite
@@ -98,7 +98,7 @@ class WidthSizer:
         """The network as it is, and why a figure is missing."""
         found = self.job.cache.reuse_json(
             "fit-base",
-            {**describe_rig(self.job), "program": self.exported.model},
+            {**describe_setting(self.job), "program": self.exported.model},
             lambda: {"figures": list_figures(self._anchor), "reason": self._anchor.reason},
         )
         return found["figures"], found["reason"]
@@ -134,19 +134,18 @@ def measure_program(job: Job, graph: Graph) -> Figures:
             raise EdgepruneError(f"--fit: a narrower network could not be built or run: {sizing.reason}")
         return list_figures(sizing)
 
-    inputs = {**describe_rig(job), "program": write_tflite(graph), "names": [op.name for op in graph.ops]}
+    inputs = {**describe_setting(job), "program": write_tflite(graph), "names": [op.name for op in graph.ops]}
     found: Figures = job.cache.reuse_json("fit-sizing", inputs, make)
     return found
 
 
-def describe_rig(job: Job) -> dict[str, Any]:
+def describe_setting(job: Job) -> dict[str, Any]:
     """All but the program that decides a figure."""
     settings = job.settings
     return {
         "target": to_plain(describe_target(job.target)),
         "memory": settings.memory,
-        "toolchain": (settings.toolchain, find_program_version("arm-none-eabi-gcc")),
-        "emulator": (settings.emulator, find_program_version("qemu-system-arm")),
+        **describe_rig(settings.toolchain, settings.emulator),
         "sample": job.data.x_train[:1],
         "normalization": asdict(job.normalization),
     }

@@ -31,9 +31,10 @@ from edgeprune.measure.linux import (
     read_bench,
     run_in_qemu,
 )
+from edgeprune.reference import run_joined
 from edgeprune.report import CompileRecord, to_plain
 from edgeprune.stages.build import Programs
-from edgeprune.stages.firmware import quantize_samples, run_reference
+from edgeprune.stages.firmware import quantize_samples
 from edgeprune.stages.linux_readme import render_linux_readme
 from edgeprune.stages.prepare import Job
 from edgeprune.target import describe_target
@@ -158,7 +159,7 @@ def make_executables(job: Job, programs: Programs) -> LinuxResult | None:
                 step.advance()
         except (InputError, MeasurementUnavailableError) as error:  # no compiler
             return _give_up(job, firmware, str(error))
-        expected = run_reference(programs.int8_graph, samples)
+        expected = run_joined(programs.int8_graph, samples)
         built, outputs = [], expected[:0]
         for executable in executables:
             program, found = _prove(job, executable, samples.reshape(len(samples), -1), expected)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from edgeprune.cache import Cache, Files, pack_json, unpack_json
+from edgeprune.doctor import describe_rig
 from edgeprune.errors import UnsupportedModelError
 from edgeprune.graph import Graph
 from edgeprune.lower import write_tflite
@@ -96,6 +97,7 @@ def size_programs(
             "programs": content,
             "core": list(key),
             "options": asdict(options),
+            **describe_rig(options.toolchain, options.emulator),
             "sample": samples[:1],
         }
         try:
